@@ -1,0 +1,45 @@
+# On a machine with only Python (>= 3.11), git and make: `make demo` and `make test`.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: demo test check lint types bench test-servers clean help
+
+help:
+	@echo "make demo    the sample project under the ratchet (console on a terminal, plain lines elsewhere)"
+	@echo "make test    all tests            make check   lint, types, tests, as CI runs them"
+	@echo "make bench   goals and figures    make clean   remove the environment and the demo"
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Ratchet needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[sample,dev]'
+	@touch $@
+
+demo: $(STAMP)
+	$(BIN)/ratchet demo .demo $(ARGS)
+
+test: $(STAMP)
+	$(BIN)/python -m pytest -n 2 $(ARGS)
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(STAMP)
+	$(BIN)/mypy
+
+check: lint types test
+
+bench: $(STAMP)
+	$(BIN)/python -m tests.benchmarks
+
+# What some tests talk to and skip without, from Debian's packages (as root): other shells for job.sh. sshd
+# and Slurm join here with the issues that need them.
+test-servers:
+	apt-get update -qq
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends busybox ksh util-linux >/dev/null
+
+clean:
+	rm -rf $(VENV) .demo .bench build dist
