@@ -1,0 +1,325 @@
+"""The ratchet. ``turn`` is the whole idea on one screen; the stages are in ``engine.stages``.
+
+    drafting -> review -> ready -> measuring <-> judging -> keep_review -> merging -> settled
+
+Every stage is a row's way from one state to the next: intent, effect, confirm. An engine that starts runs
+the same turn over the same rows, so restarting is recovery and there is no other recovery code.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import traceback
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from engine.clock import Clock
+from engine.config import Config
+from engine.environment import EnvironmentPaths
+from engine.errors import Fenced, HostFault, MovedOn, RatchetError
+from engine.runners import Host
+from engine.stages import Setting, Situation
+from engine.stages.drafting import Drafting
+from engine.stages.measuring import Measuring
+from engine.stages.merging import Merging
+from engine.store import reading, writes
+from engine.store.core import StoreThread
+from engine.store.reading import CampaignRow, ExperimentRow, TrialRow
+from engine.trials import TrialDesk, allocation_of
+from engine.types import Allocation, AttemptState, Proposer, Purpose, TrialOutcome, TrialState
+from engine.types import ExperimentState as S
+from engine.workspace import Workspace
+
+log = logging.getLogger("ratchet.conductor")
+
+
+@dataclass(frozen=True, slots=True)
+class RunLimits:
+    """What this engine run may still do, counted from where the campaign stood. None = no limit."""
+
+    experiments: int | None = None  # proposals
+    hours: float | None = None
+
+
+class Conductor:
+    """Turns one campaign's ratchet on one host."""
+
+    def __init__(
+        self,
+        *,
+        campaign: CampaignRow,
+        config: Config,
+        store: StoreThread,
+        workspace: Workspace,
+        host: Host,
+        proposer: Proposer,
+        clock: Clock,
+        state: Path,
+        limits: RunLimits,
+        environment: EnvironmentPaths,
+    ) -> None:
+        self.setting = Setting(
+            campaign,
+            config,
+            store,
+            workspace,
+            host,
+            proposer,
+            clock,
+            state,
+            environment,
+            self.pause,
+            self.wake,
+        )
+        self.desk = self.setting.desk = TrialDesk(self.setting)
+        self.store = store
+        self.host = host
+        self.limits = limits
+        self._drafting = Drafting(self.setting)
+        self._measuring = Measuring(self.setting)
+        self._merging = Merging(self.setting, self._measuring)
+        self._wake = asyncio.Event()
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._fault: BaseException | None = None
+        self._stop: str | None = None
+        self._withdraw = False
+        self._first = 0  # proposals before this engine run
+        self._hours_before = 0.0
+
+    @property
+    def campaign(self) -> CampaignRow:
+        """As the last turn saw it."""
+        return self.setting.campaign
+
+    def follows(self, trial: int) -> bool:
+        """Whether something is being done for a trial now; one whose launch failed waits for a resume."""
+        return f"trial {trial}" in self._tasks
+
+    def reconfigure(self, config: Config) -> None:
+        """A changed ratchet.toml: in force from the next turn."""
+        self.setting.config = config
+        self.wake()
+
+    # --- the loop -------------------------------------------------------------------------------
+
+    async def run(self) -> str:
+        """Turn until a limit is reached or somebody stops it; returns why."""
+        await self._adopt()
+        try:
+            while True:
+                self._wake.clear()
+                reason = await self.turn()
+                if reason is not None:
+                    break
+                await self._wake.wait()
+            if self._withdraw:
+                await self._withdraw_trials()
+            return reason
+        finally:
+            await self._end_tasks()
+
+    async def turn(self) -> str | None:
+        """One look at the rows: start what can start. Returns why the run is over, or None."""
+        if self._fault is not None:
+            raise self._fault
+        now = await self._look()
+        if self._stop is not None:
+            return self._stop
+        # Nothing is awaited between the look and the dispatch: a row must not move on in between.
+        self._run_trials(now)
+        if now.campaign.state == "running":
+            for experiment in now.experiments:
+                self._dispatch(now, experiment)
+            await self._measuring.calibrate(now)
+            await self._drafting.ahead(now, self._limit(now))
+        return self._finished(now)
+
+    def wake(self) -> None:
+        """Something changed: look again."""
+        self._wake.set()
+
+    def stop(self, reason: str, *, withdraw: bool = True) -> None:
+        """End the run. ``withdraw``: running trials end too and queue again; else they go on alone."""
+        self._stop, self._withdraw = reason, withdraw
+        self.wake()
+
+    async def _look(self) -> Situation:
+        def query(conn: Any) -> Situation:
+            campaign = reading.campaign(conn, self.campaign.name)
+            assert campaign is not None
+            experiments = reading.experiments(conn, campaign.id, open_only=True)
+            return Situation(
+                campaign,
+                experiments,
+                reading.trials(conn, campaign.id, open_only=True),
+                reading.proposed(conn, campaign.id),
+                {e.id: reading.finished_runs(conn, e) for e in experiments if e.state == S.MEASURING},
+            )
+
+        now = await self.store.read(query)
+        self.setting.campaign = now.campaign
+        return now
+
+    def _finished(self, now: Situation) -> str | None:
+        """A limit is reached (or nothing is left to propose) and everything begun has come to its end."""
+        reason = self._limit(now) or self._drafting.exhausted
+        if not reason or now.campaign.state != "running":
+            return None
+        if not now.campaign.calibration and not self._out_of_time(now):
+            return None  # also `--experiments 0` brings the baseline's noise
+        if self._out_of_time(now):
+            # Running trials end in their own time; what is queued waits for the next run.
+            return None if any(t.state != TrialState.QUEUED for t in now.trials) or self._tasks else reason
+        waiting = [e for e in now.experiments if e.state not in (S.REVIEW, S.KEEP_REVIEW)]
+        if waiting or now.trials or self._tasks:
+            return None
+        if now.experiments:
+            return None  # a person's decision is awaited
+        return reason
+
+    def _limit(self, now: Situation) -> str:
+        if self.limits.experiments is not None:
+            drafting = sum(e.state == S.DRAFTING for e in now.experiments)
+            if now.drafted + drafting - self._first >= self.limits.experiments:
+                return f"limit reached: {self.limits.experiments} experiments"
+        return self._out_of_time(now)
+
+    def _out_of_time(self, now: Situation) -> str:
+        used = now.campaign.active_seconds - self._hours_before
+        if self.limits.hours is not None and used >= self.limits.hours * 3600:
+            return f"limit reached: {self.limits.hours:g} hours"
+        return ""
+
+    # --- tasks: one a row -----------------------------------------------------------------------
+
+    def _spawn(self, key: str, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work, name=key)
+        self._tasks[key] = task
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.pop(task.get_name(), None)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            if isinstance(error, MovedOn):
+                log.info("%s: %s", task.get_name(), error.message)
+            elif isinstance(error, RatchetError) and not isinstance(error, Fenced):
+                self._spawn(f"pause {task.get_name()}", self.pause(error.message, error.mend))
+            else:
+                self._fault = error
+        self.wake()
+
+    async def _end_tasks(self) -> None:
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def pause(self, reason: str, mend: str = "") -> None:
+        """Nothing new starts until somebody resumes; running trials go on."""
+        await self.store.write(writes.set_campaign_state, self.campaign.id, "paused", reason, mend)
+        self.wake()
+
+    def _dispatch(self, now: Situation, experiment: ExperimentRow) -> None:
+        """Start the stage of a row that has none running. Rows that wait for somebody stay as they are."""
+        key = f"experiment {experiment.number}"
+        if key in self._tasks:
+            return
+        state = S(experiment.state)
+        if state is S.DRAFTING:
+            self._spawn(key, self._drafting.draft(now, experiment))
+        elif state is S.READY and self._room_to_measure(now, experiment):
+            self._spawn(key, self._measuring.begin(now, experiment))
+        elif state is S.MEASURING and self._measuring.has_news(now, experiment):
+            self._spawn(key, self._measuring.measure(now, experiment))
+        elif state is S.JUDGING and now.campaign.calibration:
+            self._spawn(key, self._measuring.judge(now, experiment))
+        elif state is S.MERGING and experiment is self._merging.first(now):
+            self._spawn(key, self._merging.merge(now, experiment))
+
+    def _room_to_measure(self, now: Situation, experiment: ExperimentRow) -> bool:
+        """One more than fits at once may be measured, so that a slot never waits for a decision."""
+        if self._out_of_time(now):
+            return False
+        if not now.campaign.calibration:
+            # A screening may fill the slots that the last calibration runs leave idle.
+            if any(t.purpose == Purpose.CALIBRATE and t.state == TrialState.QUEUED for t in now.trials):
+                return False
+            if not any(t.purpose == Purpose.CALIBRATE for t in now.trials):
+                return False
+        busy = [e for e in now.experiments if e.state in (S.MEASURING, S.JUDGING)]
+        begun = [e for e in now.experiments if e.state == S.READY and f"experiment {e.number}" in self._tasks]
+        return len(busy) + len(begun) < self.host.capacity + 1
+
+    # --- trials ---------------------------------------------------------------------------------
+
+    async def _adopt(self) -> None:
+        """Take note of what an earlier engine left: allocations in use, limits counted from here."""
+        now = await self._look()
+        self._first = now.drafted - sum(e.state != S.DRAFTING for e in now.experiments)
+        self._hours_before = now.campaign.active_seconds
+        for trial in now.trials:
+            if trial.state != TrialState.QUEUED:
+                attempts = await self.store.read(reading.attempts, trial.id)
+                for attempt in attempts:
+                    if attempt.state not in (AttemptState.ENDED, AttemptState.LOST):
+                        self.host.adopt(trial.id, allocation_of(attempt))
+
+    def _run_trials(self, now: Situation) -> None:
+        """Follow what runs; start what is queued while something is free, most urgent first."""
+        paused = now.campaign.state != "running"
+        for trial in now.trials:
+            # A launch that failed (no room, say) paused the campaign: it is tried again when that is resumed.
+            begun = trial.state == TrialState.RUNNING or (trial.state == TrialState.LAUNCHING and not paused)
+            if begun and f"trial {trial.id}" not in self._tasks:
+                self._spawn(f"trial {trial.id}", self._trial(trial, None))
+        if now.campaign.state != "running" or self._out_of_time(now):
+            return
+        for trial in now.trials:
+            if trial.state != TrialState.QUEUED or f"trial {trial.id}" in self._tasks:
+                continue
+            if trial.protocol != now.campaign.protocol:
+                # Started now, it would run under settings that are not those it is recorded with.
+                self._spawn(f"trial {trial.id}", self._drop(trial, "the protocol changed"))
+                continue
+            try:
+                allocation = self.host.acquire(trial.id)
+            except HostFault as error:
+                self._spawn("pause host", self.pause(error.message, error.mend))
+                return
+            if allocation is None:
+                return
+            self._spawn(f"trial {trial.id}", self._trial(trial, allocation))
+
+    async def _drop(self, trial: TrialRow, why: str) -> None:
+        await self.store.write(writes.trial_dropped, self.campaign.id, trial.id, why)
+
+    async def _trial(self, trial: TrialRow, allocation: Allocation | None) -> None:
+        try:
+            await self.desk.run(trial, allocation)
+        except (RatchetError, asyncio.CancelledError):
+            raise
+        except Exception as error:
+            log.error("trial %s: %s", trial.id, traceback.format_exc())
+            raise RatchetError(
+                f"trial {trial.id} could not be run: {error!r}",
+                "`ratchet resume` tries again; see engine.log",
+            ) from error
+        after = await self.store.read(reading.trial, trial.id)
+        if after is not None and after.outcome == TrialOutcome.LOST:
+            await self.pause(
+                f"trial {trial.id} was lost again and again: {after.detail}",
+                "something on this machine kills trials (memory?): see `dmesg`, then `ratchet resume`",
+            )
+
+    async def _withdraw_trials(self) -> None:
+        """End every running trial because the engine stops; each queues again for the next start."""
+        now = await self._look()
+        running = [t for t in now.trials if t.state != TrialState.QUEUED]
+        for trial in running:
+            await self.desk.withdraw(trial.id)
+        tasks = [self._tasks[k] for t in running if (k := f"trial {t.id}") in self._tasks]
+        if tasks:
+            await asyncio.wait(tasks, timeout=15)

@@ -1,0 +1,49 @@
+"""What a stage works on and with. A stage is a row's way from one state to the next; one module each family."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from engine.clock import Clock
+from engine.config import Config
+from engine.environment import EnvironmentPaths
+from engine.runners import Host
+from engine.store.core import StoreThread
+from engine.store.reading import CampaignRow, ExperimentRow, TrialRow
+from engine.types import Proposer
+from engine.workspace import Workspace
+
+if TYPE_CHECKING:
+    from engine.trials import TrialDesk
+
+
+@dataclass
+class Situation:
+    """What one turn sees. Read once, so that every decision of a turn rests on the same rows."""
+
+    campaign: CampaignRow
+    experiments: list[ExperimentRow]  # not settled
+    trials: list[TrialRow]  # not done
+    drafted: int  # proposals so far, all told
+    finished: dict[int, int]  # experiment that is measured -> finished runs of its two versions
+
+
+@dataclass
+class Setting:
+    """One campaign's facts and services. ``campaign`` and ``config`` are renewed as they change."""
+
+    campaign: CampaignRow
+    config: Config
+    store: StoreThread
+    workspace: Workspace
+    host: Host
+    proposer: Proposer
+    clock: Clock
+    state: Path
+    environment: EnvironmentPaths
+    pause: Callable[[str, str], Awaitable[None]]
+    wake: Callable[[], None]
+    desk: TrialDesk = field(init=False)

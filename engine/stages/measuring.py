@@ -1,0 +1,256 @@
+"""ready -> measuring <-> judging: the trials that the judge asks for, and its verdict."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from dataclasses import asdict
+from statistics import fmean
+
+from engine import judge
+from engine.failpoints import hit
+from engine.line_merge import merge_files
+from engine.scope import Scope
+from engine.stages import Setting, Situation
+from engine.store import reading, writes
+from engine.store.reading import CampaignRow, ExperimentRow, TrialRow
+from engine.types import ExperimentState as S
+from engine.types import FileChange, Goal, Purpose, Run, TrialOutcome, TrialState, Verdict
+
+
+class Measuring:
+    def __init__(self, setting: Setting) -> None:
+        self.setting = setting
+        self._seeds = asyncio.Lock()
+        self._judged: dict[int, int] = {}  # experiment -> finished runs when it was last judged
+
+    def _rules(self) -> judge.Rules:
+        j = self.setting.config.judge
+        return judge.Rules(
+            goal=Goal(self.setting.campaign.goal),
+            mode=j.mode,
+            calibrate_seeds=j.calibrate_seeds,
+            screen_sigma=j.screen_sigma,
+            confirm_seeds=j.confirm_seeds,
+            confirm_alpha=j.confirm_alpha,
+            anchor_seeds=j.anchor_seeds,
+        )
+
+    async def calibrate(self, now: Situation) -> None:
+        """Measure the incumbent's noise under the protocol in force, before any verdict."""
+        campaign = now.campaign
+        if campaign.calibration or any(t.purpose == Purpose.CALIBRATE for t in now.trials):
+            return
+        trials = await self.setting.store.read(reading.trials, campaign.id, version=campaign.incumbent)
+        given_up = await self.setting.store.read(reading.ended_before_resume, campaign.id)
+        runs = tuple(
+            _run(t)
+            for t in trials
+            if t.protocol == campaign.protocol
+            and t.purpose == Purpose.CALIBRATE
+            # Somebody resumed after a failure was told: what failed is mended, they say, so it runs again.
+            and (t.outcome == TrialOutcome.OK or t.id not in given_up)
+        )
+        answer = judge.calibrate(self._rules(), runs, await self._fresh_seeds())
+        if isinstance(answer, judge.Ask):
+            wanted = [(campaign.incumbent, r.purpose, r.seed) for r in answer.requests]
+            await self.setting.store.write(writes.queue_trials, campaign.id, campaign.protocol, wanted)
+            hit("trials.queued")
+        elif isinstance(answer, judge.Calibration):
+            await self.setting.store.write(writes.calibrated, campaign.id, campaign.protocol, asdict(answer))
+        else:
+            await self.setting.pause(
+                f"the baseline itself fails: {answer.reason}" + (f" ({answer.detail})" if answer.detail else ""),
+                "`ratchet log calibration` shows its output; mend the project or ratchet.toml and start again:"
+                " the next start begins from the files as they are then",
+            )
+            return
+        self.setting.wake()
+
+    async def _fresh_seeds(self, count: int = 64) -> tuple[int, ...]:
+        """The next seeds that no trial of the campaign has used. The harness picks them, never a candidate."""
+
+        used = await self.setting.store.read(reading.used_seeds, self.setting.campaign.id)
+        found: list[int] = []
+        index = 0
+        while len(found) < count:
+            seed = seed_at(self.setting.campaign.seed, index)
+            if seed not in used:
+                found.append(seed)
+            index += 1
+        return tuple(found)
+
+    async def begin(self, now: Situation, experiment: ExperimentRow) -> None:
+        """From ready to the first trial; a proposal whose base was overtaken is merged onto the head."""
+        if experiment.base != now.campaign.incumbent:
+            await self.rebase(now, experiment)
+            return
+        await self.judge(now, experiment)
+
+    async def rebase(self, now: Situation, experiment: ExperimentRow) -> None:
+        """Onto the incumbent: a clean merge is measured from the start, as merged; a conflict is stale."""
+        merged, why = await self._merged(now, experiment)
+        if merged is None:
+            await self.setting.store.write(
+                writes.ruled, experiment.id, S(experiment.state), S.SETTLED, Verdict.CANCELLED, f"stale: {why}"
+            )
+            return
+        workspace = self.setting.workspace
+        await workspace.hold(now.campaign.name, f"{experiment.number}-merged-{merged[:12]}", merged)
+        await self.setting.store.write(
+            writes.rebased,
+            experiment.id,
+            S(experiment.state),
+            now.campaign.incumbent,
+            merged,
+            await workspace.diff(now.campaign.incumbent_sha, merged),
+            "merged onto the new incumbent; measured as merged",
+        )
+
+    async def _merged(self, now: Situation, experiment: ExperimentRow) -> tuple[str | None, str]:
+        """The commit of the proposal on the present incumbent, or why there is none."""
+        assert experiment.candidate_sha is not None
+        workspace, project = self.setting.workspace, self.setting.config.project
+        head = now.campaign.incumbent_sha
+        versions = (experiment.base_sha, head, experiment.candidate_sha)
+        base, ours, theirs = [await workspace.files(sha, project.edit) for sha in versions]
+        changes, conflicts = merge_files(base, ours, theirs)
+        if conflicts:
+            return None, f"the incumbent moved and the changes conflict in {', '.join(conflicts)}"
+        if not changes:
+            return None, "the incumbent holds this change already"
+        candidate = await workspace.candidate(
+            head,
+            [FileChange(path, content) for path, content in changes.items()],
+            Scope(tuple(project.edit), tuple(project.frozen)),
+            message=f"{experiment.title}\n\nmerged onto {head[:12]}",
+            at=experiment.created_at,
+        )
+        return candidate.sha, ""
+
+    def has_news(self, now: Situation, experiment: ExperimentRow) -> bool:
+        """Whether there is something to do for an experiment that is measured.
+
+        Asked before a task is started: a task's end is a reason to look again, so that one which found
+        nothing would start itself again for ever.
+        """
+        return self._overtaken(now, experiment) or self._judged.get(experiment.id) != now.finished[experiment.id]
+
+    def _overtaken(self, now: Situation, experiment: ExperimentRow) -> bool:
+        """The incumbent moved while nothing of this runs: what is queued would measure against the past."""
+        if experiment.base == now.campaign.incumbent:
+            return False
+        own = [t for t in now.trials if t.version == experiment.candidate]
+        # With none open at all, what it brought is judged first: most such proposals are not better anyway.
+        return bool(own) and all(t.state == TrialState.QUEUED for t in own)
+
+    async def measure(self, now: Situation, experiment: ExperimentRow) -> None:
+        """Back to the judge whenever a run that concerns it has finished."""
+        if self._overtaken(now, experiment):
+            await self._drop_trials(experiment, "the incumbent moved")
+            await self.rebase(now, experiment)
+            return
+        await self.setting.store.write(writes.move, experiment.id, S.MEASURING, S.JUDGING)
+
+    async def _evidence(self, campaign: CampaignRow, experiment: ExperimentRow) -> judge.Evidence:
+        all_trials = await self.setting.store.read(reading.trials, campaign.id)
+        trials = [t for t in all_trials if t.protocol == campaign.protocol]
+        done = [t for t in trials if t.state == TrialState.DONE]
+        groups: dict[int, list[Run]] = {}
+        for trial in done:
+            groups.setdefault(trial.version, []).append(_run(trial))
+        sides = {experiment.base: "incumbent", experiment.candidate: "candidate"}
+        pending = tuple(
+            judge.TrialRequest(sides[t.version], Purpose(t.purpose), t.seed)
+            for t in trials
+            if t.state != TrialState.DONE and t.version in sides
+        )
+        return judge.Evidence(
+            rules=self._rules(),
+            incumbent=tuple(groups.get(experiment.base, ())),
+            candidate=tuple(groups.get(experiment.candidate or -1, ())),
+            replicates=tuple(tuple(g) for g in groups.values()),
+            fresh_seeds=await self._fresh_seeds(),
+            pending=pending,
+        )
+
+    async def judge(self, now: Situation, experiment: ExperimentRow) -> None:
+        """Ask the judge: more trials, or a verdict."""
+        assert experiment.candidate is not None
+        async with self._seeds:  # fresh for one until its trials are queued
+            await self._judge(now, experiment, experiment.candidate)
+
+    async def _judge(self, now: Situation, experiment: ExperimentRow, candidate: int) -> None:
+        self._judged[experiment.id] = await self.setting.store.read(reading.finished_runs, experiment)
+        evidence = await self._evidence(now.campaign, experiment)
+        answer = judge.decide(evidence)
+        overtaken = experiment.base != now.campaign.incumbent
+        if overtaken and (isinstance(answer, judge.Ask) and answer.requests):
+            # No more device time against a base that is not the incumbent any more: what runs has finished,
+            # and the merged program has to be measured anyway.
+            await self.rebase(now, experiment)
+            return
+        if isinstance(answer, judge.Ask):
+            side = {"incumbent": experiment.base, "candidate": candidate}
+            await self.setting.store.write(
+                writes.queue_trials,
+                now.campaign.id,
+                now.campaign.protocol,
+                [(side[r.side], r.purpose, r.seed) for r in answer.requests],
+                experiment=experiment.id,
+                source=S(experiment.state),
+                stage=answer.stage,
+            )
+            hit("judge.asked")
+            return
+        if answer.verdict is Verdict.KEEP and overtaken:
+            await self.rebase(now, experiment)
+            return
+        target = S.SETTLED
+        if answer.verdict is Verdict.KEEP:
+            target = S.KEEP_REVIEW if self.setting.config.review.mode in ("keeps", "all") else S.MERGING
+        own = [r.score for r in evidence.candidate if r.score is not None]
+        await self.setting.store.write(
+            writes.ruled,
+            experiment.id,
+            S(experiment.state),
+            target,
+            answer.verdict,
+            answer.reason,
+            answer.effect,
+            answer.arithmetic,
+            fmean(own) if own else None,
+        )
+        hit("judge.ruled")
+        if target is S.SETTLED:
+            await self._drop_trials(experiment, "the verdict is given")
+            hit("settled")
+
+    async def _drop_trials(self, experiment: ExperimentRow, why: str) -> None:
+        """Runs of a settled candidate that nobody else needs any more."""
+        rows = await self.setting.store.read(reading.trials, self.setting.campaign.id, open_only=True)
+        for trial in rows:
+            if trial.version != experiment.candidate:
+                continue
+            if trial.state == TrialState.QUEUED:
+                await self.setting.store.write(writes.trial_dropped, self.setting.campaign.id, trial.id, why)
+            else:
+                await self.setting.desk.cancel(trial.id, why)
+
+
+def _run(trial: TrialRow) -> Run:
+    return Run(
+        trial=trial.id,
+        seed=trial.seed,
+        purpose=Purpose(trial.purpose),
+        outcome=TrialOutcome(trial.outcome or TrialOutcome.LOST),
+        score=trial.score,
+        hardware=trial.hardware,
+        detail=trial.detail,
+    )
+
+
+def seed_at(campaign_seed: int, index: int) -> int:
+    """The campaign's ``index``-th trial seed: 31 bits, so that every library takes it."""
+    digest = hashlib.blake2b(f"{campaign_seed}/{index}".encode(), digest_size=4).digest()
+    return int.from_bytes(digest, "big") >> 1

@@ -1,0 +1,494 @@
+"""What is in the store, as frozen rows. Standard library only: `ratchet status` starts in milliseconds.
+
+Every function takes a connection, so the engine asks the same questions on its own. ``Reader`` opens the file
+read-only for consoles: short reads, no transaction left open, so that it never holds up a checkpoint.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from engine.errors import NothingToDo, RatchetError
+from engine.events import Event, from_row
+
+# --- rows ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class EngineRow:
+    epoch: int
+    host: str
+    boot_id: str
+    pid: int
+    started_at: float
+    beat_at: float
+    ended_at: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class CampaignRow:
+    id: int
+    name: str
+    metric: str
+    goal: str
+    seed: int
+    state: str
+    pause_reason: str
+    pause_mend: str
+    protocol: int
+    active_seconds: float
+    limits: dict[str, Any]  # experiments, hours (absent = none), and start: numbers at this run's start
+    created_at: float
+    calibration: dict[str, Any] | None  # mean, sigma, n, notes
+    line: int
+    baseline: int
+    baseline_sha: str
+    head: str
+    incumbent: int
+    incumbent_sha: str
+
+
+@dataclass(frozen=True, slots=True)
+class ExperimentRow:
+    """The row of the history. ``effect`` is in the metric's unit, positive is better."""
+
+    id: int
+    number: int
+    state: str
+    author: str
+    author_detail: str
+    title: str
+    hypothesis: str
+    expected_effect: str
+    parameters: dict[str, Any]
+    verdict: str | None
+    reason: str
+    arithmetic: tuple[str, ...]
+    effect: float | None
+    effect_low: float | None
+    effect_high: float | None
+    score: float | None
+    stage: str
+    revision: int
+    base: int
+    base_sha: str
+    candidate: int | None
+    candidate_sha: str | None
+    merged: int | None
+    intent: dict[str, Any] | None
+    added: int
+    removed: int
+    commit: str | None  # on the campaign's branch, when kept
+    created_at: float
+    updated_at: float
+    settled_at: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class TrialRow:
+    id: int
+    number: int | None  # the experiment's that asked first; None: calibration
+    experiment: int | None
+    version: int
+    sha: str
+    protocol: int
+    purpose: str
+    seed: int
+    priority: int
+    state: str
+    outcome: str | None
+    detail: str
+    score: float | None
+    hardware: str
+    host: str
+    seconds: float
+    created_at: float
+    started_at: float | None
+    ended_at: float | None
+    attempts: int
+    slot: str
+    directory: str  # of the newest attempt, relative to the state folder; '' before the first
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptRow:
+    id: int
+    trial: int
+    number: int
+    epoch: int
+    token: str
+    directory: str
+    host: str
+    allocation: dict[str, Any]
+    containment: str
+    state: str
+    identity: str
+    reason: str
+    steps: tuple[dict[str, Any], ...]
+    peak_memory: int
+    created_at: float
+    started_at: float | None
+    ended_at: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class KeepRow:
+    number: int
+    title: str
+    previous: str
+    sha: str
+    effect: float | None
+    score: float | None
+    created_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class EventRow:
+    id: int
+    at: float
+    event: Event
+
+
+@dataclass(frozen=True, slots=True)
+class StreamRow:
+    id: int
+    channel: str
+    text: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class ReadingRow:
+    host: str
+    device: str
+    at: float
+    data: dict[str, Any] = field(default_factory=dict)  # the fields of types.Reading
+
+
+# --- queries ---------------------------------------------------------------------------------------
+
+
+def engine(conn: sqlite3.Connection) -> EngineRow | None:
+    row = conn.execute("SELECT epoch, host, boot_id, pid, started_at, beat_at, ended_at FROM fence").fetchone()
+    return EngineRow(*row) if row else None
+
+
+_CAMPAIGN = """
+SELECT c.id, c.name, c.metric, c.goal, c.seed, c.state, c.pause_reason, c.pause_mend,
+       COALESCE(c.protocol, 0), c.active_seconds, c.limits, c.created_at, p.calibration,
+       l.id, l.baseline, b.sha, l.head, l.incumbent, i.sha
+FROM campaign c JOIN line l ON l.campaign = c.id JOIN version b ON b.id = l.baseline
+JOIN version i ON i.id = l.incumbent LEFT JOIN protocol p ON p.id = c.protocol
+"""
+
+
+def campaigns(conn: sqlite3.Connection) -> list[CampaignRow]:
+    """All campaigns, the newest last."""
+    return [_campaign(r) for r in conn.execute(_CAMPAIGN + " ORDER BY c.id")]
+
+
+def campaign(conn: sqlite3.Connection, name: str | None = None) -> CampaignRow | None:
+    """The campaign called ``name``, or the newest."""
+    if name is None:
+        row = conn.execute(_CAMPAIGN + " ORDER BY c.id DESC LIMIT 1").fetchone()
+    else:
+        row = conn.execute(_CAMPAIGN + " WHERE c.name = ?", (name,)).fetchone()
+    return _campaign(row) if row else None
+
+
+def _campaign(r: Any) -> CampaignRow:
+    calibration = json.loads(r[12]) if r[12] else None
+    values: list[Any] = [*r[:10], json.loads(r[10]), r[11], calibration, *r[13:]]
+    return CampaignRow(*values)
+
+
+_EXPERIMENT = """
+SELECT e.id, e.number, e.state, e.author, COALESCE(p.author_detail, ''), COALESCE(p.title, ''),
+       COALESCE(p.hypothesis, ''), COALESCE(p.expected_effect, ''), COALESCE(p.parameters, '{}'),
+       e.verdict, e.reason, e.arithmetic, e.effect, e.effect_low, e.effect_high, e.score, e.stage, e.revision,
+       e.base, b.sha, e.candidate, c.sha, e.merged, e.intent, COALESCE(p.added, 0), COALESCE(p.removed, 0),
+       k.sha, e.created_at, e.updated_at, e.settled_at
+FROM experiment e JOIN version b ON b.id = e.base LEFT JOIN version c ON c.id = e.candidate
+LEFT JOIN proposal p ON p.id = e.proposal LEFT JOIN keep k ON k.experiment = e.id
+"""
+
+
+def experiments(
+    conn: sqlite3.Connection,
+    campaign: int,
+    *,
+    open_only: bool = False,
+    last: int | None = None,
+    before: int | None = None,
+) -> list[ExperimentRow]:
+    """Experiments by number; with ``last`` only that many newest, ``before`` a number only older ones."""
+    where = "e.campaign = ?" + (" AND e.state <> 'settled'" if open_only else "")
+    where += f" AND e.number < {int(before)}" if before is not None else ""
+    if last is None:
+        rows: Iterable[Any] = conn.execute(f"{_EXPERIMENT} WHERE {where} ORDER BY e.number", (campaign,))
+    else:
+        rows = reversed(
+            conn.execute(
+                f"{_EXPERIMENT} WHERE {where} ORDER BY e.number DESC LIMIT ?", (campaign, last)
+            ).fetchall()
+        )
+    return [_experiment(r) for r in rows]
+
+
+def experiment(conn: sqlite3.Connection, campaign: int, number: int) -> ExperimentRow | None:
+    row = conn.execute(f"{_EXPERIMENT} WHERE e.campaign = ? AND e.number = ?", (campaign, number)).fetchone()
+    return _experiment(row) if row else None
+
+
+def _experiment(r: Any) -> ExperimentRow:
+    arithmetic = tuple(json.loads(r[11]))
+    intent = json.loads(r[23]) if r[23] else None
+    values: list[Any] = [*r[:8], json.loads(r[8]), *r[9:11], arithmetic, *r[12:23], intent, *r[24:]]
+    return ExperimentRow(*values)
+
+
+def counts(conn: sqlite3.Connection, campaign: int) -> dict[str, int]:
+    """Settled experiments by verdict, and ``open``."""
+    rows = conn.execute(
+        "SELECT CASE WHEN state = 'settled' THEN verdict ELSE 'open' END, COUNT(*)"
+        " FROM experiment WHERE campaign = ? GROUP BY 1",
+        (campaign,),
+    ).fetchall()
+    return {str(k): int(n) for k, n in rows}
+
+
+def proposed(conn: sqlite3.Connection, campaign: int, *, settled_only: bool = False) -> int:
+    """How many proposals count towards ``limits.experiments``: those that were measured or still may be.
+
+    One that was rejected, or went stale, before it ever ran has cost nothing.
+    """
+    where = " AND e.state = 'settled'" if settled_only else ""
+    sql = (
+        "SELECT COUNT(*) FROM experiment e WHERE e.campaign = ? AND e.candidate IS NOT NULL"
+        " AND NOT (e.state = 'settled' AND e.verdict = 'cancelled' AND NOT EXISTS"
+        f" (SELECT 1 FROM trial t WHERE t.experiment = e.id AND t.seconds > 0)){where}"
+    )
+    return int(conn.execute(sql, (campaign,)).fetchone()[0])
+
+
+def finished_runs(conn: sqlite3.Connection, row: ExperimentRow) -> int:
+    """Runs of an experiment's base and candidate that have come to an end."""
+    sql = "SELECT COUNT(*) FROM trial WHERE version IN (?, ?) AND state = 'done'"
+    return int(conn.execute(sql, (row.base, row.candidate)).fetchone()[0])
+
+
+def used_seeds(conn: sqlite3.Connection, campaign: int) -> set[int]:
+    rows = conn.execute("SELECT DISTINCT seed FROM trial WHERE campaign = ?", (campaign,))
+    return {int(r[0]) for r in rows}
+
+
+def baseline_failed(conn: sqlite3.Connection, campaign: int) -> bool:
+    """Whether the baseline was tried, came to no score, and was never measured under any protocol."""
+    failed, measured = conn.execute(
+        "SELECT (SELECT COUNT(*) FROM trial WHERE campaign = :c AND purpose = 'calibrate' AND state = 'done'"
+        " AND outcome <> 'ok'), (SELECT COUNT(*) FROM protocol WHERE campaign = :c AND calibration IS NOT NULL)",
+        {"c": campaign},
+    ).fetchone()
+    return bool(failed) and not measured
+
+
+def merge_under_way(conn: sqlite3.Connection, campaign: int) -> bool:
+    """Whether the branch may be one step ahead of the store."""
+    sql = "SELECT 1 FROM experiment WHERE campaign = ? AND state = 'merging' AND intent IS NOT NULL"
+    return conn.execute(sql, (campaign,)).fetchone() is not None
+
+
+def diff(conn: sqlite3.Connection, campaign: int, number: int) -> str:
+    row = conn.execute(
+        "SELECT p.diff FROM experiment e JOIN proposal p ON p.id = e.proposal"
+        " WHERE e.campaign = ? AND e.number = ?",
+        (campaign, number),
+    ).fetchone()
+    return str(row[0]) if row else ""
+
+
+_TRIAL = """
+SELECT t.id, e.number, t.experiment, t.version, v.sha, t.protocol, t.purpose, t.seed, t.priority, t.state,
+       t.outcome, t.detail, t.score, t.hardware, t.host, t.seconds, t.created_at, t.started_at, t.ended_at,
+       COALESCE(a.number, 0), COALESCE(a.slot, ''), COALESCE(a.directory, '')
+FROM trial t JOIN version v ON v.id = t.version LEFT JOIN experiment e ON e.id = t.experiment
+LEFT JOIN attempt a ON a.trial = t.id AND a.number = (SELECT MAX(number) FROM attempt WHERE trial = t.id)
+"""
+
+
+def trials(
+    conn: sqlite3.Connection,
+    campaign: int,
+    *,
+    experiment: int | None = None,
+    version: int | None = None,
+    open_only: bool = False,
+) -> list[TrialRow]:
+    """Trials in the order in which they are to run; ``experiment`` is a row id, not a number.
+
+    Within a priority the older experiment goes first: one decision brought to its end frees the others from
+    measuring against an incumbent that is about to change.
+    """
+    where, args = ["t.campaign = ?"], [campaign]
+    if experiment is not None:
+        where.append("t.experiment = ?")
+        args.append(experiment)
+    if version is not None:
+        where.append("t.version = ?")
+        args.append(version)
+    if open_only:
+        where.append("t.state <> 'done'")
+    sql = f"{_TRIAL} WHERE {' AND '.join(where)} ORDER BY t.priority, e.number, t.id"
+    return [TrialRow(*r) for r in conn.execute(sql, args)]
+
+
+def trial(conn: sqlite3.Connection, trial: int) -> TrialRow | None:
+    row = conn.execute(f"{_TRIAL} WHERE t.id = ?", (trial,)).fetchone()
+    return TrialRow(*row) if row else None
+
+
+def attempts(conn: sqlite3.Connection, trial: int) -> list[AttemptRow]:
+    rows = conn.execute(
+        "SELECT id, trial, number, epoch, token, directory, host, allocation, containment, state, identity,"
+        " reason, steps, peak_memory, created_at, started_at, ended_at FROM attempt WHERE trial = ?"
+        " ORDER BY number",
+        (trial,),
+    )
+    return [_attempt(r) for r in rows]
+
+
+def _attempt(r: Any) -> AttemptRow:
+    values: list[Any] = [*r[:7], json.loads(r[7]), *r[8:12], tuple(json.loads(r[12])), *r[13:]]
+    return AttemptRow(*values)
+
+
+def ended_before_resume(conn: sqlite3.Connection, campaign: int) -> set[int]:
+    """Trials that had ended when somebody last resumed the campaign."""
+    rows = conn.execute(
+        "SELECT json_extract(data, '$.trial') FROM event WHERE campaign = ? AND kind = 'TrialEnded' AND id <"
+        " (SELECT MAX(id) FROM event WHERE campaign = ? AND kind = 'CampaignResumed')",
+        (campaign, campaign),
+    )
+    return {int(row[0]) for row in rows}
+
+
+def disposable(conn: sqlite3.Connection, campaign: int, *, kept_too: bool = False) -> list[str]:
+    """Directories of ended attempts whose files nobody needs: of versions that are neither the baseline,
+    nor kept, nor under measurement. ``kept_too`` spares only the last."""
+    kept = (
+        ""
+        if kept_too
+        else " UNION SELECT baseline FROM line WHERE campaign = :c UNION SELECT e.candidate FROM experiment e"
+        " JOIN keep k ON k.experiment = e.id WHERE e.campaign = :c"
+    )
+    rows = conn.execute(
+        "SELECT a.directory FROM attempt a JOIN trial t ON t.id = a.trial WHERE t.campaign = :c"
+        " AND a.state IN ('ended', 'lost') AND (a.state = 'lost' OR t.state = 'done') AND t.version NOT IN"
+        " (SELECT candidate FROM experiment WHERE campaign = :c AND state <> 'settled' AND candidate IS NOT NULL"
+        f"{kept})",
+        {"c": campaign},
+    )
+    return [str(r[0]) for r in rows]
+
+
+def scores(conn: sqlite3.Connection, trial: int) -> list[tuple[str, str, str, float]]:
+    """(name, split, source, value) of one trial."""
+    return conn.execute(
+        "SELECT name, split, source, value FROM score WHERE trial = ? ORDER BY name, split, source", (trial,)
+    ).fetchall()
+
+
+def series(conn: sqlite3.Connection, trial: int) -> dict[str, int]:
+    """Names of a trial's series and how many points each has."""
+    rows = conn.execute("SELECT series, COUNT(*) FROM point WHERE trial = ? GROUP BY series", (trial,))
+    return {str(name): int(n) for name, n in rows}
+
+
+def points(conn: sqlite3.Connection, trial: int, series: str) -> list[tuple[float, float, float]]:
+    """(step, value, seconds) in order; at most 2,000."""
+    return conn.execute(
+        "SELECT step, value, at FROM point WHERE trial = ? AND series = ? ORDER BY seq", (trial, series)
+    ).fetchall()
+
+
+def keeps(conn: sqlite3.Connection, line: int) -> list[KeepRow]:
+    rows = conn.execute(
+        "SELECT e.number, p.title, k.previous, k.sha, e.effect, e.score, k.created_at FROM keep k"
+        " JOIN experiment e ON e.id = k.experiment JOIN proposal p ON p.id = e.proposal"
+        " WHERE k.line = ? ORDER BY k.id",
+        (line,),
+    )
+    return [KeepRow(*r) for r in rows]
+
+
+def events(conn: sqlite3.Connection, after: int = 0, limit: int = 1000) -> list[EventRow]:
+    rows = conn.execute(
+        "SELECT id, at, kind, data FROM event WHERE id > ? ORDER BY id LIMIT ?", (after, limit)
+    ).fetchall()
+    found = []
+    for id_, at, kind, data in rows:
+        event = from_row(kind, json.loads(data))
+        if event is not None:
+            found.append(EventRow(id_, at, event))
+    return found
+
+
+def last_event(conn: sqlite3.Connection) -> int:
+    return int(conn.execute("SELECT COALESCE(MAX(id), 0) FROM event").fetchone()[0])
+
+
+def stream(conn: sqlite3.Connection, experiment: int, after: int = 0) -> list[StreamRow]:
+    """What a proposer streamed for an experiment (row id)."""
+    rows = conn.execute(
+        "SELECT id, channel, text, at FROM stream WHERE experiment = ? AND id > ? ORDER BY id",
+        (experiment, after),
+    )
+    return [StreamRow(*r) for r in rows]
+
+
+def readings(conn: sqlite3.Connection) -> list[ReadingRow]:
+    rows = conn.execute("SELECT host, device, at, data FROM reading ORDER BY host, device")
+    return [ReadingRow(r[0], r[1], r[2], json.loads(r[3])) for r in rows]
+
+
+class Reader:
+    """store.db, read-only, for consoles and the command line."""
+
+    def __init__(self, path: Path) -> None:
+        if not path.exists():
+            raise NothingToDo(
+                f"no campaign here: {path} does not exist", "start one with `ratchet run` or `ratchet`"
+            )
+        try:
+            # autocommit: each query is its own short read, so a checkpoint never waits for a console
+            self.conn = sqlite3.connect(
+                f"file:{path}?mode=ro", uri=True, isolation_level=None, timeout=5, check_same_thread=False
+            )
+            self.conn.execute("SELECT 1 FROM fence").fetchone()
+        except sqlite3.Error as error:
+            raise RatchetError(
+                f"cannot read the store {path}: {error}",
+                "`ratchet restore` puts back the newest good backup",
+            ) from error
+
+    def data_version(self) -> int:
+        """Changes whenever another connection committed: the cheap question to ask 20 times a second."""
+        return int(self.conn.execute("PRAGMA data_version").fetchone()[0])
+
+    def campaign(self, name: str | None = None) -> CampaignRow:
+        found = campaign(self.conn, name)
+        if found is None:
+            known = ", ".join(c.name for c in campaigns(self.conn))
+            raise NothingToDo(
+                f"no campaign {name!r}" if name else "no campaign yet",
+                f"known: {known}" if known else "start one with `ratchet run` or `ratchet`",
+            )
+        return found
+
+    def close(self) -> None:
+        self.conn.close()

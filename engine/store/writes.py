@@ -1,0 +1,614 @@
+"""The statements that change the store. Each runs inside one fenced transaction (``Store.write``) and emits the
+events that tell of it. Safe to repeat: whoever restarts calls again.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from engine import events
+from engine.errors import MovedOn
+from engine.series import SeriesChange
+from engine.store import reading
+from engine.store.core import Transaction
+from engine.types import (
+    Allocation,
+    AttemptState,
+    Author,
+    Effect,
+    ExperimentState,
+    Proposal,
+    Purpose,
+    Reading,
+    Score,
+    TrialOutcome,
+    TrialState,
+    Verdict,
+)
+
+# Lower runs first: what a decision waits for goes before what opens a new question.
+PRIORITY: Mapping[Purpose, int] = {
+    Purpose.CALIBRATE: 0,
+    Purpose.ANCHOR: 1,
+    Purpose.CONFIRM: 1,
+    Purpose.SCREEN: 2,
+}
+
+
+# --- engine and campaign ----------------------------------------------------------------------------
+
+
+def engine_started(tx: Transaction, host: str, pid: int) -> None:
+    tx.emit(None, events.EngineStarted(tx.epoch, host, pid))
+
+
+def engine_stopped(tx: Transaction, reason: str) -> None:
+    tx.execute("UPDATE fence SET ended_at = ?", (tx.now,))
+    tx.emit(None, events.EngineStopped(tx.epoch, reason))
+
+
+def beat(tx: Transaction, campaign: int, seconds: float) -> None:
+    """The engine lives; ``seconds`` of work since the last beat count towards ``limits.hours``."""
+    tx.execute("UPDATE fence SET beat_at = ?", (tx.now,))
+    tx.execute("UPDATE campaign SET active_seconds = active_seconds + ? WHERE id = ?", (seconds, campaign))
+
+
+def create_campaign(
+    tx: Transaction, name: str, metric: str, goal: str, seed: int, baseline: str, line: str = "main"
+) -> int:
+    """A campaign with its baseline version and its one line. Returns the id; an existing one is returned."""
+    row = tx.execute("SELECT id FROM campaign WHERE name = ?", (name,)).fetchone()
+    if row:
+        return int(row[0])
+    campaign = tx.insert(
+        "campaign", name=name, metric=metric, goal=goal, seed=seed, state="running", created_at=tx.now
+    )
+    version = tx.insert("version", campaign=campaign, sha=baseline, kind="baseline", created_at=tx.now)
+    tx.insert("line", campaign=campaign, name=line, baseline=version, head=baseline, incumbent=version)
+    tx.emit(campaign, events.CampaignCreated(name, baseline, seed))
+    return campaign
+
+
+def set_limits(tx: Transaction, campaign: int, limits: Mapping[str, Any]) -> None:
+    tx.execute("UPDATE campaign SET limits = ? WHERE id = ?", (json.dumps(dict(limits)), campaign))
+
+
+def set_campaign_state(
+    tx: Transaction, campaign: int, state: str, reason: str = "", mend: str = "", by: str = "engine"
+) -> bool:
+    """running, paused or finished. Returns False when it is that already (no second event)."""
+    row = tx.execute("SELECT state, pause_reason FROM campaign WHERE id = ?", (campaign,)).fetchone()
+    if row == (state, reason) or (row[0] == state == "running"):
+        return False
+    tx.execute(
+        "UPDATE campaign SET state = ?, pause_reason = ?, pause_mend = ? WHERE id = ?",
+        (state, reason, mend, campaign),
+    )
+    event: events.Event = events.CampaignResumed(by)
+    if state == "paused":
+        event = events.CampaignPaused(reason, mend)
+    elif state == "finished":
+        event = events.CampaignFinished(reason)
+    tx.emit(campaign, event)
+    return True
+
+
+def open_protocol(
+    tx: Transaction, campaign: int, key: str, spec: str, config_sha: str, config_text: str, why: str
+) -> int:
+    """The protocol with ``key``, made if need be, becomes the one in force."""
+    tx.execute(
+        "INSERT OR IGNORE INTO config (sha256, text, created_at) VALUES (?, ?, ?)",
+        (config_sha, config_text, tx.now),
+    )
+    config = tx.execute("SELECT id FROM config WHERE sha256 = ?", (config_sha,)).fetchone()[0]
+    row = tx.execute("SELECT id FROM protocol WHERE campaign = ? AND key = ?", (campaign, key)).fetchone()
+    if row:
+        protocol = int(row[0])
+    else:
+        protocol = tx.insert("protocol", campaign=campaign, key=key, spec=spec, config=config, created_at=tx.now)
+        tx.emit(campaign, events.ProtocolOpened(protocol, why))
+    tx.execute("UPDATE campaign SET protocol = ? WHERE id = ?", (protocol, campaign))
+    return protocol
+
+
+def calibrated(tx: Transaction, campaign: int, protocol: int, calibration: Mapping[str, Any]) -> None:
+    tx.execute("UPDATE protocol SET calibration = ? WHERE id = ?", (json.dumps(dict(calibration)), protocol))
+    tx.emit(
+        campaign,
+        events.Calibrated(
+            protocol,
+            calibration["mean"],
+            calibration["sigma"],
+            calibration["n"],
+            tuple(calibration.get("notes", ())),
+        ),
+    )
+
+
+def warn(tx: Transaction, campaign: int | None, message: str, mend: str = "") -> None:
+    tx.emit(campaign, events.Warned(message, mend))
+
+
+# --- experiments ------------------------------------------------------------------------------------
+
+
+def new_experiment(tx: Transaction, campaign: int, author: Author) -> int:
+    """An experiment in ``drafting`` against the incumbent. Returns its row id."""
+    line, incumbent = tx.execute(
+        "SELECT id, incumbent FROM line WHERE campaign = ? ORDER BY id LIMIT 1", (campaign,)
+    ).fetchone()
+    number = tx.execute(
+        "SELECT COALESCE(MAX(number), 0) + 1 FROM experiment WHERE campaign = ?", (campaign,)
+    ).fetchone()[0]
+    return tx.insert(
+        "experiment",
+        campaign=campaign,
+        line=line,
+        number=number,
+        state=ExperimentState.DRAFTING,
+        author=author,
+        base=incumbent,
+        created_at=tx.now,
+        updated_at=tx.now,
+    )
+
+
+def add_stream(tx: Transaction, experiment: int, items: Sequence[tuple[str, str]]) -> None:
+    for channel, text in items:
+        tx.insert("stream", experiment=experiment, at=tx.now, channel=channel, text=text)
+
+
+def proposal_stored(
+    tx: Transaction,
+    experiment: int,
+    base: int,
+    proposal: Proposal,
+    candidate: str,
+    diff: str,
+    added: int,
+    removed: int,
+    target: ExperimentState,
+) -> None:
+    """The draft is a proposal with a candidate commit; the experiment goes on to ``target``."""
+    campaign = tx.execute("SELECT campaign FROM experiment WHERE id = ?", (experiment,)).fetchone()[0]
+    row = tx.insert(
+        "proposal",
+        campaign=campaign,
+        base=base,
+        author=proposal.author,
+        author_detail=proposal.author_detail,
+        title=proposal.title,
+        hypothesis=proposal.hypothesis,
+        expected_effect=proposal.expected_effect,
+        parameters=json.dumps(dict(proposal.parameters)),
+        diff=diff,
+        added=added,
+        removed=removed,
+        created_at=tx.now,
+    )
+    version = _version(tx, campaign, candidate, "candidate", base)
+    tx.execute(
+        "UPDATE experiment SET proposal = ?, candidate = ?, base = ? WHERE id = ?",
+        (row, version, base, experiment),
+    )
+    move(tx, experiment, ExperimentState.DRAFTING, target)
+
+
+def _version(tx: Transaction, campaign: int, sha: str, kind: str, parent: int) -> int:
+    tx.execute(
+        "INSERT OR IGNORE INTO version (campaign, sha, kind, parent, created_at) VALUES (?, ?, ?, ?, ?)",
+        (campaign, sha, kind, parent, tx.now),
+    )
+    return int(tx.execute("SELECT id FROM version WHERE campaign = ? AND sha = ?", (campaign, sha)).fetchone()[0])
+
+
+def rebased(
+    tx: Transaction,
+    experiment: int,
+    source: ExperimentState,
+    base: int,
+    candidate: str,
+    diff: str,
+    why: str,
+) -> None:
+    """The proposal was merged onto a newer incumbent: it is to be measured anew, as merged."""
+    campaign = tx.execute("SELECT campaign FROM experiment WHERE id = ?", (experiment,)).fetchone()[0]
+    version = _version(tx, campaign, candidate, "merged", base)
+    move(tx, experiment, source, ExperimentState.READY, why=why)
+    tx.execute(
+        "UPDATE experiment SET base = ?, candidate = ?, merged = ?, stage = '', score = NULL, verdict = NULL"
+        " WHERE id = ?",
+        (base, version, version, experiment),
+    )
+    tx.execute(
+        "UPDATE proposal SET diff = ? WHERE id = (SELECT proposal FROM experiment WHERE id = ?)",
+        (diff, experiment),
+    )
+
+
+def move(
+    tx: Transaction,
+    experiment: int,
+    source: ExperimentState,
+    target: ExperimentState,
+    *,
+    why: str = "",
+    stage: str | None = None,
+    intent: str | None = None,
+) -> None:
+    """One transition; refuses when the experiment is not in ``source`` any more."""
+    row = tx.execute(
+        "SELECT e.campaign, e.number, e.state, COALESCE(p.title, '') FROM experiment e"
+        " LEFT JOIN proposal p ON p.id = e.proposal WHERE e.id = ?",
+        (experiment,),
+    ).fetchone()
+    campaign, number, state, title = row
+    if state != source:
+        raise MovedOn(f"experiment {number} is {state}, not {source}")
+    tx.execute(
+        "UPDATE experiment SET state = ?, stage = COALESCE(?, stage), intent = ?, revision = revision + 1,"
+        " updated_at = ? WHERE id = ?",
+        (target, stage, intent, tx.now, experiment),
+    )
+    tx.emit(campaign, events.ExperimentMoved(number, source, target, title, why))
+
+
+def queue_trials(
+    tx: Transaction,
+    campaign: int,
+    protocol: int,
+    wanted: Iterable[tuple[int, Purpose, int]],
+    *,
+    experiment: int | None = None,
+    source: ExperimentState | None = None,
+    stage: str = "",
+) -> list[int]:
+    """Queue (version, purpose, seed) where no such trial exists; an ``experiment`` goes from ``source`` to
+    measuring. Returns the new trials' ids."""
+    number = None
+    if experiment is not None and source is not None:
+        number = tx.execute("SELECT number FROM experiment WHERE id = ?", (experiment,)).fetchone()[0]
+        move(tx, experiment, source, ExperimentState.MEASURING, stage=stage)
+    made = []
+    for version, purpose, seed in wanted:
+        cursor = tx.execute(
+            "INSERT OR IGNORE INTO trial (campaign, version, protocol, experiment, purpose, seed, priority,"
+            " state, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                campaign,
+                version,
+                protocol,
+                experiment,
+                purpose,
+                seed,
+                PRIORITY.get(purpose, 3),
+                TrialState.QUEUED,
+                tx.now,
+            ),
+        )
+        if cursor.rowcount:
+            trial = int(cursor.lastrowid or 0)
+            made.append(trial)
+            tx.emit(campaign, events.TrialQueued(trial, number, purpose, seed))
+    return made
+
+
+def ruled(
+    tx: Transaction,
+    experiment: int,
+    source: ExperimentState,
+    target: ExperimentState,
+    verdict: Verdict,
+    reason: str,
+    effect: Effect | None = None,
+    arithmetic: Sequence[str] = (),
+    score: float | None = None,
+) -> None:
+    """A verdict with its arithmetic; ``target`` is settled, or keep_review / merging for a keep."""
+    settled = tx.now if target is ExperimentState.SETTLED else None
+    tx.execute(
+        "UPDATE experiment SET verdict = ?, reason = ?, arithmetic = ?, effect = ?, effect_low = ?,"
+        " effect_high = ?, effect_detail = ?, score = COALESCE(?, score), settled_at = ? WHERE id = ?",
+        (
+            verdict,
+            reason,
+            json.dumps(list(arithmetic)),
+            effect.estimate if effect else None,
+            effect.low if effect else None,
+            effect.high if effect else None,
+            json.dumps(asdict(effect)) if effect else None,
+            score,
+            settled,
+            experiment,
+        ),
+    )
+    campaign, number, title = tx.execute(
+        "SELECT e.campaign, e.number, COALESCE(p.title, '') FROM experiment e"
+        " LEFT JOIN proposal p ON p.id = e.proposal WHERE e.id = ?",
+        (experiment,),
+    ).fetchone()
+    tx.emit(
+        campaign,
+        events.VerdictGiven(
+            number,
+            title,
+            verdict,
+            reason,
+            effect.estimate if effect else None,
+            effect.low if effect else None,
+            effect.high if effect else None,
+        ),
+    )
+    move(tx, experiment, source, target)
+
+
+def decided(tx: Transaction, experiment: int, action: str, actor: str, reason: str, revision: int | None) -> str:
+    """A person's accept or reject. Returns '' when taken, else why it is refused (stale, too late)."""
+    row = reading_experiment_state(tx, experiment)
+    number, state, found, campaign = row
+    if revision is not None and revision != found:
+        return f"experiment {number} changed since you saw it (revision {found}, yours {revision}); look again"
+    if state not in (ExperimentState.REVIEW, ExperimentState.KEEP_REVIEW):
+        return f"experiment {number} is {state}: it does not wait for a decision"
+    tx.insert(
+        "decision",
+        experiment=experiment,
+        action=action,
+        actor=actor,
+        reason=reason,
+        revision=found,
+        created_at=tx.now,
+    )
+    tx.emit(campaign, events.DecisionTaken(number, action, actor, reason))
+    if action == "accept":
+        target = ExperimentState.READY if state == ExperimentState.REVIEW else ExperimentState.MERGING
+        move(tx, experiment, ExperimentState(state), target, why=f"accepted by {actor}")
+    elif state == ExperimentState.REVIEW:
+        ruled(
+            tx,
+            experiment,
+            ExperimentState.REVIEW,
+            ExperimentState.SETTLED,
+            Verdict.CANCELLED,
+            f"rejected by {actor}" + (f": {reason}" if reason else ""),
+        )
+    else:
+        # A keep that a person refuses is an override: the judge's arithmetic stays beside it.
+        keep = reading.experiment(tx.conn, campaign, number)
+        assert keep is not None
+        tx.execute(
+            "UPDATE experiment SET verdict = ?, reason = ?, settled_at = ? WHERE id = ?",
+            (
+                Verdict.DISCARD,
+                f"overruled by {actor}" + (f": {reason}" if reason else "") + f" (judge: {keep.reason})",
+                tx.now,
+                experiment,
+            ),
+        )
+        move(tx, experiment, ExperimentState.KEEP_REVIEW, ExperimentState.SETTLED, why=f"rejected by {actor}")
+    return ""
+
+
+def reading_experiment_state(tx: Transaction, experiment: int) -> tuple[int, str, int, int]:
+    row = tx.execute(
+        "SELECT number, state, revision, campaign FROM experiment WHERE id = ?", (experiment,)
+    ).fetchone()
+    return int(row[0]), str(row[1]), int(row[2]), int(row[3])
+
+
+def merge_intended(tx: Transaction, experiment: int, intent: Mapping[str, Any]) -> None:
+    tx.execute("UPDATE experiment SET intent = ? WHERE id = ?", (json.dumps(dict(intent)), experiment))
+
+
+def merged(tx: Transaction, experiment: int, previous: str, sha: str, note: str, source: ExperimentState) -> None:
+    """The branch moved: the keep, the line's head and incumbent, and the settlement, all at once."""
+    campaign, line, number, candidate = tx.execute(
+        "SELECT campaign, line, number, candidate FROM experiment WHERE id = ?", (experiment,)
+    ).fetchone()
+    tx.execute(
+        "INSERT OR IGNORE INTO keep (line, experiment, previous, sha, created_at) VALUES (?, ?, ?, ?, ?)",
+        (line, experiment, previous, sha, tx.now),
+    )
+    tx.execute(
+        "INSERT OR IGNORE INTO version (campaign, sha, kind, parent, same_as, created_at)"
+        " VALUES (?, ?, 'keep', ?, ?, ?)",
+        (campaign, sha, candidate, candidate, tx.now),
+    )
+    tx.execute("UPDATE line SET head = ?, incumbent = ? WHERE id = ?", (sha, candidate, line))
+    tx.execute("UPDATE experiment SET settled_at = ? WHERE id = ?", (tx.now, experiment))
+    tx.emit(campaign, events.RatchetAdvanced(number, previous, sha, note))
+    move(tx, experiment, source, ExperimentState.SETTLED)
+
+
+# --- trials -----------------------------------------------------------------------------------------
+
+
+def new_attempt(tx: Transaction, trial: int, allocation: Allocation, containment: str, directory: str) -> int:
+    """The intent to run: an attempt with its token and allocation, before anything happens on the host.
+
+    ``directory`` may hold ``{attempt}``. An attempt that is already open is returned as it is.
+    """
+    row = tx.execute(
+        "SELECT id FROM attempt WHERE trial = ? AND state NOT IN (?, ?)",
+        (trial, AttemptState.ENDED, AttemptState.LOST),
+    ).fetchone()
+    if row:
+        return int(row[0])
+    number = tx.execute("SELECT COALESCE(MAX(number), 0) + 1 FROM attempt WHERE trial = ?", (trial,)).fetchone()[0]
+    attempt = tx.insert(
+        "attempt",
+        trial=trial,
+        number=number,
+        epoch=tx.epoch,
+        token=secrets.token_hex(16),
+        directory=directory.format(attempt=number),
+        host=allocation.host,
+        slot=allocation.slot,
+        allocation=json.dumps(asdict(allocation)),
+        containment=containment,
+        state=AttemptState.STAGED,
+        created_at=tx.now,
+    )
+    tx.execute("UPDATE trial SET state = ?, host = ? WHERE id = ?", (TrialState.LAUNCHING, allocation.host, trial))
+    return attempt
+
+
+def attempt_launched(tx: Transaction, attempt: int) -> None:
+    tx.execute(
+        "UPDATE attempt SET state = ? WHERE id = ? AND state = ?",
+        (AttemptState.LAUNCHED, attempt, AttemptState.STAGED),
+    )
+
+
+def attempt_started(tx: Transaction, campaign: int, trial: int, attempt: int, slot: str, identity: str) -> None:
+    """Positive evidence that the job runs. Its points are read anew from the log's first byte."""
+    number = tx.execute("SELECT number FROM attempt WHERE id = ?", (attempt,)).fetchone()[0]
+    changed = tx.execute(
+        "UPDATE attempt SET state = ?, identity = ?, started_at = COALESCE(started_at, ?)"
+        " WHERE id = ? AND state <> ?",
+        (AttemptState.RUNNING, identity, tx.now, attempt, AttemptState.RUNNING),
+    ).rowcount
+    tx.execute(
+        "UPDATE trial SET state = ?, started_at = COALESCE(started_at, ?) WHERE id = ?",
+        (TrialState.RUNNING, tx.now, trial),
+    )
+    tx.execute("DELETE FROM point WHERE trial = ?", (trial,))
+    if changed:
+        tx.emit(campaign, events.TrialStarted(trial, number, slot, identity))
+
+
+def attempt_unknown(tx: Transaction, attempt: int) -> None:
+    tx.execute("UPDATE attempt SET state = ? WHERE id = ?", (AttemptState.UNKNOWN, attempt))
+
+
+def attempt_lost(tx: Transaction, campaign: int, trial: int, attempt: int, reason: str, *, retry: bool) -> None:
+    """The attempt is gone without an exit: the trial queues for another one, or ends as lost."""
+    tx.execute(
+        "UPDATE attempt SET state = ?, reason = ?, ended_at = ? WHERE id = ?",
+        (AttemptState.LOST, reason, tx.now, attempt),
+    )
+    number = tx.execute("SELECT number FROM attempt WHERE id = ?", (attempt,)).fetchone()[0]
+    tx.emit(campaign, events.AttemptLost(trial, number, reason))
+    tx.execute("DELETE FROM point WHERE trial = ?", (trial,))
+    if retry:
+        tx.execute("UPDATE trial SET state = ? WHERE id = ?", (TrialState.QUEUED, trial))
+    else:
+        times = tx.execute(
+            "SELECT COUNT(*) FROM attempt WHERE trial = ? AND state = ?", (trial, AttemptState.LOST)
+        ).fetchone()[0]
+        _end_trial(tx, campaign, trial, TrialOutcome.LOST, None, f"lost {times} times: {reason}", 0.0, "")
+
+
+def attempt_withdrawn(tx: Transaction, trial: int, attempt: int, reason: str) -> None:
+    """The attempt ended for a reason that is not the trial's (engine stopped, device busy): queue again."""
+    tx.execute(
+        "UPDATE attempt SET state = ?, reason = ?, ended_at = ? WHERE id = ?",
+        (AttemptState.ENDED, reason, tx.now, attempt),
+    )
+    tx.execute("DELETE FROM point WHERE trial = ?", (trial,))
+    tx.execute(
+        "UPDATE trial SET state = ? WHERE id = ? AND state <> ?", (TrialState.QUEUED, trial, TrialState.DONE)
+    )
+
+
+def trial_ended(
+    tx: Transaction,
+    campaign: int,
+    trial: int,
+    attempt: int,
+    outcome: TrialOutcome,
+    objective: float | None,
+    detail: str,
+    scores: Sequence[Score],
+    reason: str,
+    steps: Sequence[Mapping[str, Any]],
+    seconds: float,
+    peak_memory: int,
+    hardware: str,
+) -> None:
+    """Everything that a finished attempt brought, in one transaction."""
+    tx.execute(
+        "UPDATE attempt SET state = ?, reason = ?, steps = ?, peak_memory = ?, ended_at = ? WHERE id = ?",
+        (AttemptState.ENDED, reason, json.dumps([dict(s) for s in steps]), peak_memory, tx.now, attempt),
+    )
+    for score in scores:
+        tx.execute(
+            "INSERT OR REPLACE INTO score (trial, name, split, source, value) VALUES (?, ?, ?, ?, ?)",
+            (trial, score.name, score.split, score.source, score.value),
+        )
+    _end_trial(tx, campaign, trial, outcome, objective, detail, seconds, hardware)
+
+
+def trial_dropped(tx: Transaction, campaign: int, trial: int, detail: str) -> None:
+    """A queued trial that nobody needs any more."""
+    _end_trial(tx, campaign, trial, TrialOutcome.CANCELLED, None, detail, 0.0, "")
+
+
+def _end_trial(
+    tx: Transaction,
+    campaign: int,
+    trial: int,
+    outcome: TrialOutcome,
+    objective: float | None,
+    detail: str,
+    seconds: float,
+    hardware: str,
+) -> None:
+    tx.execute(
+        "UPDATE trial SET state = ?, outcome = ?, score = ?, detail = ?, seconds = ?, hardware = ?,"
+        " ended_at = ? WHERE id = ?",
+        (TrialState.DONE, outcome, objective, detail, seconds, hardware, tx.now, trial),
+    )
+    experiment, purpose, number = tx.execute(
+        "SELECT t.experiment, t.purpose, e.number FROM trial t LEFT JOIN experiment e ON e.id = t.experiment"
+        " WHERE t.id = ?",
+        (trial,),
+    ).fetchone()
+    if experiment is not None:
+        tx.execute(
+            "UPDATE experiment SET updated_at = ?, score = (SELECT AVG(t.score) FROM trial t"
+            " WHERE t.experiment = ? AND t.version = experiment.candidate AND t.score IS NOT NULL)"
+            " WHERE id = ?",
+            (tx.now, experiment, experiment),
+        )
+    tx.emit(campaign, events.TrialEnded(trial, number, purpose, outcome, objective, seconds, detail))
+
+
+def add_points(tx: Transaction, trial: int, changes: Sequence[SeriesChange]) -> None:
+    """New rows of the trial's series; ``rewrite`` replaces a series after it was decimated."""
+    for change in changes:
+        if change.rewrite:
+            tx.execute("DELETE FROM point WHERE trial = ? AND series = ?", (trial, change.series))
+        first = tx.execute(
+            "SELECT COALESCE(MAX(seq), -1) + 1 FROM point WHERE trial = ? AND series = ?",
+            (trial, change.series),
+        ).fetchone()[0]
+        tx.conn.executemany(
+            "INSERT INTO point (trial, series, seq, step, value, at) VALUES (?, ?, ?, ?, ?, ?)",
+            [(trial, change.series, first + i, p.step, p.value, p.at) for i, p in enumerate(change.rows)],
+        )
+
+
+def add_readings(tx: Transaction, readings: Sequence[Reading]) -> None:
+    for r in readings:
+        tx.execute(
+            "INSERT OR REPLACE INTO reading (host, device, at, data) VALUES (?, ?, ?, ?)",
+            (r.host, r.device, r.at, json.dumps(asdict(r))),
+        )
+
+
+def request_answered(tx: Transaction, campaign: int, request: int, kind: str, outcome: str) -> None:
+    tx.emit(campaign, events.RequestAnswered(request, kind, outcome))
+
+
+def config_taken_up(
+    tx: Transaction, campaign: int, key: str, spec: str, config_sha: str, config_text: str, what: str
+) -> None:
+    """A changed ratchet.toml: its text is kept, and its protocol is in force."""
+    open_protocol(tx, campaign, key, spec, config_sha, config_text, what)
+    tx.emit(campaign, events.ConfigReloaded(what))

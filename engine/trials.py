@@ -1,0 +1,453 @@
+"""One trial, from the queue to its scores: intent -> effect -> confirm, again and again until it has ended.
+
+``TrialDesk.run`` is the same code for a new trial and for one that an earlier engine left running: whatever is
+done already is found done, so there is no other recovery code.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import io
+import os
+import tarfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from engine import early_stop, metrics
+from engine.config import Config, expand_command
+from engine.constraints import parse_constraint
+from engine.environment import METRICS_FILE, data_links, trial_environment
+from engine.errors import HostFault, StorageFull
+from engine.failpoints import hit
+from engine.runners import (
+    AttemptPlan,
+    Exited,
+    LogChunk,
+    LogSkipped,
+    Lost,
+    Started,
+    Step,
+    StepExit,
+    StepStarted,
+    Unreachable,
+)
+from engine.runners.allocations import allocation_environment
+from engine.series import Curves
+from engine.stages import Setting
+from engine.store import reading, writes
+from engine.store.reading import AttemptRow, TrialRow
+from engine.types import Allocation, AttemptState, Score, TrialOutcome
+
+MAX_ATTEMPTS = 3
+BUSY_SECONDS = 2.0  # until a device that somebody else holds is asked for again, doubling
+BUSY_SECONDS_MOST = 60.0
+DEVICE_BUSY = "the device is used by another campaign"
+FLUSH_SECONDS = 0.5
+GUARD_SECONDS = 5.0
+TAIL_BYTES = 6000
+FILE_LIMIT = 16 << 20
+LEAST_ROOM = 1 << 20  # bytes free, below which a failing trial is no evidence
+_ENDED = (AttemptState.ENDED, AttemptState.LOST)
+_OUTCOMES = {
+    "failed": TrialOutcome.CRASH,
+    "timeout": TrialOutcome.TIMEOUT,
+    "memory": TrialOutcome.MEMORY,
+    "output": TrialOutcome.OUTPUT,
+}
+
+
+@dataclass
+class _Watch:
+    """What is known of a running attempt while its log comes in."""
+
+    config: Config
+    parser: metrics.LogParser
+    curves: Curves = field(default_factory=Curves)
+    reports: list[metrics.Reported] = field(default_factory=list)
+    tail: bytes = b""
+    step: str = ""
+    flushed_at: float = 0.0
+    started_at: float = 0.0
+    stop: early_stop.Stop | None = None
+
+
+class TrialDesk:
+    """Runs trials on one host."""
+
+    def __init__(self, setting: Setting) -> None:
+        self.setting = setting
+        self.store = setting.store
+        self.workspace = setting.workspace
+        self.host = setting.host
+        self.state = setting.state
+        self.clock = setting.clock
+        self._stopping: dict[int, str] = {}  # trial -> why: asked to end by a person, or withdrawn by us
+
+    # --- asking running trials to end -----------------------------------------------------------
+
+    async def cancel(self, trial: int, reason: str) -> None:
+        """End a running trial; its outcome is cancelled."""
+        self._stopping[trial] = reason
+        await self._cancel_attempt(trial)
+
+    async def withdraw(self, trial: int) -> None:
+        """End a running trial's attempt because the engine stops; the trial queues again."""
+        self._stopping[trial] = ""
+        await self._cancel_attempt(trial)
+
+    async def _cancel_attempt(self, trial: int) -> None:
+        attempt = await self._open_attempt(trial)
+        if attempt is not None:
+            await self.host.cancel(self._directory(attempt))
+
+    # --- the way of one trial -------------------------------------------------------------------
+
+    async def run(self, trial: TrialRow, allocation: Allocation | None) -> None:
+        """Run ``trial`` on ``allocation`` (None: it has an open attempt from before a restart)."""
+        config = self.setting.config  # what this trial means does not change while it runs
+        keeps_slot = False
+        try:
+            attempt = await self._intend(trial, allocation)
+            try:
+                await self._launch(trial, attempt, config)
+            except (HostFault, StorageFull):
+                # Cancelled meanwhile, its directory was claimed under our hands: then its exit is there to read.
+                if trial.id not in self._stopping:
+                    keeps_slot = True  # the attempt stays open: launched again when the campaign goes on
+                    raise
+            await self._follow(trial, attempt, config)
+        finally:
+            self._stopping.pop(trial.id, None)
+            if not keeps_slot:
+                self.host.release(trial.id)
+
+    async def _intend(self, trial: TrialRow, allocation: Allocation | None) -> AttemptRow:
+        if allocation is not None:
+            await self.store.write(
+                writes.new_attempt,
+                trial.id,
+                allocation,
+                f"{self.host.containment.kind}: {self.host.containment.proof}",
+                f"trials/{trial.id}/attempt-{{attempt}}",
+            )
+        attempt = await self._open_attempt(trial.id)
+        assert attempt is not None, "a trial is run with an allocation or with an open attempt"
+        hit("attempt.intent")
+        return attempt
+
+    async def _launch(self, trial: TrialRow, attempt: AttemptRow, config: Config) -> None:
+        if attempt.state == AttemptState.RUNNING:
+            return  # seen to have claimed its directory: launching again could do nothing
+        if trial.id in self._stopping:
+            await self.host.cancel(self._directory(attempt))  # it was asked for before there was an attempt
+            return
+        directory = self._directory(attempt)
+        archive = await self.workspace.archive(trial.sha)
+        links = data_links(config, self.workspace.project, Path.home())
+        await self.host.stage(directory, str(archive), links)
+        hit("attempt.staged")
+        # Fenced, just before the effect: an engine that slept through a take-over launches nothing.
+        await self.store.write(writes.attempt_launched, attempt.id)
+        await self.host.launch(await self._plan(trial, attempt, directory, config))
+        hit("attempt.launched")
+
+    async def _follow(self, trial: TrialRow, attempt: AttemptRow, config: Config) -> None:
+        # While training only a script that scores itself may print the objective (evaluated mode: nobody).
+        watch = self._watch(config, config.metric.mode == "reported")
+        directory = self._directory(attempt)
+        guard = asyncio.create_task(self._guard(watch, directory))
+        try:
+            await self._follow_items(trial, attempt, watch, directory)
+        finally:
+            guard.cancel()
+
+    async def _follow_items(self, trial: TrialRow, attempt: AttemptRow, watch: _Watch, directory: str) -> None:
+        async for item in self.host.follow(directory, 0):
+            match item:
+                case Started():
+                    await self._started(trial, attempt, item)
+                    hit("attempt.confirmed")
+                case StepStarted():
+                    self._step_started(watch, item)
+                case LogSkipped():
+                    watch.parser.mark_gap()
+                case LogChunk():
+                    await self._read(trial, watch, item.data)
+                case Unreachable():
+                    await self.store.write(writes.attempt_unknown, attempt.id)
+                case Lost():
+                    await self._lost(trial, attempt, item.reason)
+                    return
+                case Exited():
+                    hit("attempt.exited")
+                    watch.curves.add(watch.parser.flush(self.clock.monotonic() - watch.started_at))
+                    await self._flush(trial, watch, final=True)
+                    await self._exited(trial, attempt, watch, directory, item)
+                    hit("trial.done")
+                    return
+
+    # --- while it runs --------------------------------------------------------------------------
+
+    async def _started(self, trial: TrialRow, attempt: AttemptRow, item: Started) -> None:
+        await self.store.write(
+            writes.attempt_started,
+            self.setting.campaign.id,
+            trial.id,
+            attempt.id,
+            str(attempt.allocation["slot"]),
+            item.identity,
+        )
+
+    def _watch(self, config: Config, objective: bool) -> _Watch:
+        metric = config.metric
+        now = self.clock.monotonic()
+        pattern = metric.pattern or None
+        name = metric.name if objective else ""
+        parser = metrics.LogParser(
+            name,
+            pattern if objective else None,
+            watch=[parse_constraint(c).name for c in metric.constraints],
+            source="evaluated" if objective and metric.mode != "reported" else "reported",
+        )
+        return _Watch(config, parser, started_at=now)
+
+    def _step_started(self, watch: _Watch, item: StepStarted) -> None:
+        watch.step = item.name
+        if item.name == "evaluate" and watch.config.metric.mode != "reported":
+            # What the candidate printed while training stays a report without the objective's name.
+            watch.reports.append(watch.parser.finish())
+            watch.parser = self._watch(watch.config, True).parser
+
+    async def _read(self, trial: TrialRow, watch: _Watch, data: bytes) -> None:
+        watch.tail = (watch.tail + data)[-TAIL_BYTES:]
+        now = self.clock.monotonic()
+        watch.curves.add(watch.parser.feed(data, now - watch.started_at))
+        if now - watch.flushed_at >= FLUSH_SECONDS:
+            watch.flushed_at = now
+            await self._flush(trial, watch)
+
+    async def _guard(self, watch: _Watch, directory: str) -> None:
+        """Now and then, also in silence: end what cannot come to anything."""
+        trial = watch.config.trial
+        budget = early_stop.Budget(
+            seconds=0.0 if trial.steps else float(trial.train_seconds),
+            steps=float(trial.steps),
+            deadline=float(trial.timeout_seconds),
+        )
+        while watch.stop is None:
+            await self.clock.sleep(GUARD_SECONDS)
+            if not watch.config.judge.early_stop or watch.step == "evaluate":
+                continue
+            points = [point for series in watch.curves for point in watch.curves.rows(series)]
+            points += watch.parser.trailing_odd()
+            watch.stop = early_stop.check(points, budget, self.clock.monotonic() - watch.started_at)
+        await self.host.cancel(directory)
+
+    async def _flush(self, trial: TrialRow, watch: _Watch, *, final: bool = False) -> None:
+        changes = watch.curves.take(final)
+        if changes:
+            await self.store.write(writes.add_points, trial.id, changes)
+
+    # --- its end --------------------------------------------------------------------------------
+
+    async def _lost(self, trial: TrialRow, attempt: AttemptRow, reason: str) -> None:
+        # Attempts that a stopping engine or a busy device ended were not lost and do not count.
+        earlier = await self.store.read(reading.attempts, trial.id)
+        lost = 1 + sum(a.state == AttemptState.LOST for a in earlier)
+        await self.store.write(
+            writes.attempt_lost,
+            self.setting.campaign.id,
+            trial.id,
+            attempt.id,
+            reason,
+            retry=lost < MAX_ATTEMPTS,
+        )
+
+    async def _exited(
+        self, trial: TrialRow, attempt: AttemptRow, watch: _Watch, directory: str, exit: Exited
+    ) -> None:
+        stopping = self._stopping.get(trial.id)
+        if exit.reason == "busy" or (exit.reason == "cancelled" and stopping == ""):
+            why = DEVICE_BUSY if exit.reason == "busy" else "the engine stopped"
+            await self.store.write(writes.attempt_withdrawn, trial.id, attempt.id, why)
+            if exit.reason == "busy":
+                # Queued again before this wait, so that a stopping engine need not sit it out; the slot stays
+                # taken meanwhile. Each attempt costs a directory and a row: ask ever more rarely.
+                earlier = await self.store.read(reading.attempts, trial.id)
+                turned_away = sum(a.reason == DEVICE_BUSY for a in earlier)
+                await self.clock.sleep(min(BUSY_SECONDS * 2.0 ** min(turned_away - 1, 10), BUSY_SECONDS_MOST))
+            return
+        if exit.reason == "failed" and (self.store.full_at >= watch.started_at or _no_room(self.state)):
+            # It could not even print: that is this disk's fault and not the candidate's.
+            await self.store.write(writes.attempt_withdrawn, trial.id, attempt.id, "the disk was full")
+            raise StorageFull(
+                f"trial {trial.id} failed while the disk of {self.state} was full; it is run again",
+                "free space on that disk, then `ratchet resume`",
+            )
+        outcome, objective, detail, scores = await self._judge_exit(watch, directory, exit, stopping)
+        await self.store.write(
+            writes.trial_ended,
+            self.setting.campaign.id,
+            trial.id,
+            attempt.id,
+            outcome,
+            objective,
+            detail,
+            scores,
+            exit.reason,
+            [asdict(s) for s in exit.steps],
+            sum(s.seconds for s in exit.steps),
+            exit.peak_memory_bytes,
+            str(attempt.allocation.get("hardware", "")),
+        )
+
+    async def _judge_exit(
+        self, watch: _Watch, directory: str, exit: Exited, stopping: str | None
+    ) -> tuple[TrialOutcome, float | None, str, list[Score]]:
+        """How the trial ended, its objective, one line for people, and every score it reported."""
+        if exit.reason == "cancelled":
+            if watch.stop is not None:
+                return watch.stop.outcome, None, watch.stop.detail, []
+            return TrialOutcome.CANCELLED, None, stopping or "cancelled on the host", []
+        if exit.reason != "finished":
+            outcome = _OUTCOMES.get(exit.reason, TrialOutcome.CRASH)
+            return outcome, None, self._why(watch, exit), []
+        reported = await self._collect(watch, directory)
+        scores = list(reported.scores)
+        if exit.steps:
+            scores.append(Score("train_seconds", _seconds(exit.steps, "train"), "run", "engine"))
+        if reported.problem is not None:
+            return reported.problem, None, reported.detail, scores
+        broken = metrics.check_constraints(watch.config.metric.constraints, reported.scores)
+        if broken:
+            return TrialOutcome.CONSTRAINT, None, broken, scores
+        return TrialOutcome.OK, reported.objective, reported.detail, scores
+
+    async def _collect(self, watch: _Watch, directory: str) -> metrics.Reported:
+        metric = watch.config.metric
+        log = watch.parser.finish()
+        file = result = None
+        if metric.mode == "reported":
+            found = await self.host.read(directory, METRICS_FILE, FILE_LIMIT)
+            if found:
+                file = metrics.read_metrics_file(next(iter(found.values())), metric.name)
+        if metric.file:
+            glob, _ = metrics.split_result_spec(metric.file)
+            result = metrics.read_result_file(
+                metric.file, await self.host.read(directory, glob, FILE_LIMIT), metric.name
+            )
+        combined = metrics.combine(log, metrics_file=file, result_file=result)
+        return metrics.with_training(combined, watch.reports) if watch.reports else combined
+
+    def _why(self, watch: _Watch, exit: Exited) -> str:
+        last = exit.steps[-1] if exit.steps else None
+        lines = [
+            x.strip() for x in watch.tail.decode("utf-8", "replace").replace("\r", "\n").splitlines() if x.strip()
+        ]
+        said = f": {lines[-1][:200]}" if lines else ""
+        trial = watch.config.trial
+        if exit.reason == "timeout":
+            return f"{last.name if last else 'a step'} was still running after {trial.timeout_seconds:g} s"
+        if exit.reason == "memory":
+            return f"used more than {trial.memory_gb:g} GB"
+        if exit.reason == "output":
+            return f"printed more than {trial.log_mb:g} MB, and this file system cannot punch holes"
+        if last is None:
+            return f"{exit.reason}{said}"
+        how = f"was killed by signal {last.code - 128}" if last.code > 128 else f"exited with {last.code}"
+        return f"{last.name} {how}{said}"
+
+    # --- plans ----------------------------------------------------------------------------------
+
+    async def _open_attempt(self, trial: int) -> AttemptRow | None:
+        rows = await self.store.read(reading.attempts, trial)
+        return next((a for a in rows if a.state not in _ENDED), None)
+
+    def _directory(self, attempt: AttemptRow) -> str:
+        return str(self.state / attempt.directory)
+
+    async def _plan(self, trial: TrialRow, attempt: AttemptRow, directory: str, config: Config) -> AttemptPlan:
+        allocation = _allocation(attempt.allocation)
+        work = f"{directory}/work"
+        environment = dict(
+            trial_environment(
+                config,
+                self.workspace.project,
+                Path(work),
+                trial.seed,
+                allocation_environment(allocation),
+                os.environ,
+                self.setting.environment,
+            )
+        )
+        values = {
+            "seed": trial.seed,
+            "seconds": f"{config.trial.train_seconds:.15g}",
+            "steps": config.trial.steps,
+            "gpus": len(allocation.devices),
+            "port": allocation.port,
+            "out": work,
+        }
+        deadline = float(config.trial.timeout_seconds)
+        steps = []
+        if config.trial.prepare:
+            steps.append(Step("prepare", expand_command(config.trial.prepare, values), deadline))
+        steps.append(Step("train", expand_command(config.trial.command, values), deadline))
+        if config.trial.evaluate:
+            # The frozen files come back from the base version before they judge: what training did to its
+            # own copies does not count.
+            environment["RATCHET_FROZEN"] = str(await self._frozen(trial.sha, config))
+            command = expand_command(config.trial.evaluate, values)
+            steps.append(Step("evaluate", f'tar -xf "$RATCHET_FROZEN" && {{ {command}\n}}', deadline))
+        return AttemptPlan(
+            directory=directory,
+            token=attempt.token,
+            steps=tuple(steps),
+            environment=environment,
+            allocation=allocation,
+            wrap=self.host.containment.wrap,
+            memory_bytes=int(config.trial.memory_gb * (1 << 30)),
+            log_cap_bytes=int(config.trial.log_mb * (1 << 20)),
+        )
+
+    async def _frozen(self, sha: str, config: Config) -> Path:
+        """A tar of the frozen files, named by the version: written once, read by every trial of it."""
+        globs = hashlib.sha256("\0".join(config.project.frozen).encode()).hexdigest()[:12]
+        path = self.state / "archives" / f"frozen-{sha}-{globs}.tar"
+        if not path.exists():
+            files = await self.workspace.files(sha, config.project.frozen)
+            buffer = io.BytesIO()
+            with tarfile.open(fileobj=buffer, mode="w") as tar:
+                for name, content in sorted(files.items()):
+                    entry = tarfile.TarInfo(name)
+                    entry.size, entry.mode = len(content), 0o644
+                    tar.addfile(entry, io.BytesIO(content))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            partial = path.with_suffix(".part")
+            partial.write_bytes(buffer.getvalue())
+            partial.rename(path)
+        return path
+
+
+def _allocation(data: Mapping[str, Any]) -> Allocation:
+    values = dict(data)
+    values["devices"] = tuple(values.get("devices", ()))
+    values["cpus"] = tuple(values.get("cpus", ()))
+    return Allocation(**values)
+
+
+def allocation_of(attempt: AttemptRow) -> Allocation:
+    """The allocation of a stored attempt."""
+    return _allocation(attempt.allocation)
+
+
+def _no_room(folder: Path) -> bool:
+    disk = os.statvfs(folder)
+    return disk.f_bavail * disk.f_frsize < LEAST_ROOM
+
+
+def _seconds(steps: tuple[StepExit, ...], name: str) -> float:
+    return sum(s.seconds for s in steps if s.name == name)
