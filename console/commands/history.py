@@ -1,0 +1,156 @@
+"""Reading commands: status, history, show. None needs a living engine."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import click
+
+from console.place import campaign_option, find_project, json_option, project_option, reader_of
+from console.plain_text import clean
+from console.shapes import campaign_shape, dumps, experiment_shape, trial_shape
+from engine import lock
+from engine.errors import NothingToDo
+from engine.store import reading
+from engine.store.reading import CampaignRow, ExperimentRow, Reader
+
+
+def _when(at: float | None) -> str:
+    return f"{datetime.fromtimestamp(at):%m-%d %H:%M}" if at else ""
+
+
+@click.command(epilog="Example: ratchet status --json | jq .counts")
+@click.argument("path", required=False)
+@campaign_option
+@json_option
+def status(path: str | None, campaign: str | None, as_json: bool) -> None:
+    """Where the campaign stands."""
+    from engine.state_folder import state_directory
+
+    project = find_project(path)
+    reader = reader_of(project)
+    row = reader.campaign(campaign)
+    shape = campaign_shape(reader, row, state_directory(project))
+    if as_json:
+        click.echo(dumps(shape))
+        return
+    engine = shape["engine"]
+    where = f"engine pid {engine['pid']} on {engine['host']}" if engine else "no engine runs (`ratchet start`)"
+    click.echo(f"{row.name}: {row.state}, {where}")
+    alive = lock.living(state_directory(project))
+    if alive is not None and alive.error:
+        click.echo(f"  trouble: {clean(alive.error)}\n  mend: {clean(alive.mend)}; it goes on by itself then")
+    if row.state == "paused":
+        click.echo(
+            f"  paused: {clean(row.pause_reason)}"
+            + (f"\n  mend: {clean(row.pause_mend)}" if row.pause_mend else "")
+        )
+    score = shape["incumbent_score"]
+    calibration = shape["calibration"]
+    if calibration is None:
+        noise = ", being calibrated"
+    elif calibration["sigma"] is None:
+        noise = ", noise not known (one run)"
+    else:
+        noise = f", sigma {calibration['sigma']:.3g} over {calibration['n']} runs"
+    click.echo(f"  {row.metric} ({row.goal}): incumbent {f'{score:.6g}' if score is not None else '?'}{noise}")
+    counts = shape["counts"]
+    click.echo(
+        "  " + ", ".join(f"{n} {k}" for k, n in counts.items() if n)
+        if any(counts.values())
+        else "  nothing tried yet"
+    )
+    for keep in shape["keeps"][-5:]:
+        effect = f" {keep['effect']:+.4g}" if keep["effect"] is not None else ""
+        click.echo(f"  kept #{keep['number']}{effect}  {clean(keep['title'])}  {keep['commit'][:12]}")
+    for trial in shape["running"]:
+        click.echo(
+            f"  running: trial {trial['id']} ({trial['purpose']}, #{trial['experiment'] or '-'})"
+            f" on {trial['slot']}"
+        )
+    if shape["waiting_for_you"]:
+        ids = ", ".join(f"#{n}" for n in shape["waiting_for_you"])
+        click.echo(
+            f"  waits for your decision: {ids} (`ratchet show ID`, `ratchet accept ID`, `ratchet reject ID`)"
+        )
+    for request in shape["requests_waiting"]:
+        click.echo(f"  request {request['id']} ({request['kind']}) is {request['state']}")
+    click.echo(f"  branch ratchet/{row.name} at {row.head[:12]}")
+
+
+@click.command(epilog="Examples: ratchet history --verdict keep   |   ratchet history --json | jq '.[].title'")
+@click.argument("path", required=False)
+@campaign_option
+@click.option("--last", type=click.IntRange(min=1), metavar="N", help="Only the newest N.")
+@click.option("--verdict", type=click.Choice(["keep", "discard", "crash", "invalid", "cancelled", "open"]))
+@json_option
+def history(path: str | None, campaign: str | None, last: int | None, verdict: str | None, as_json: bool) -> None:
+    """Every experiment, its verdict and its effect (positive is better, with its 90 % interval)."""
+    reader = reader_of(find_project(path))
+    rows = reading.experiments(reader.conn, reader.campaign(campaign).id, last=None if verdict else last)
+    if verdict:
+        rows = [r for r in rows if (r.verdict if r.state == "settled" else "open") == verdict]
+        rows = rows[-last:] if last else rows
+    if as_json:
+        click.echo(dumps([experiment_shape(r) for r in rows]))
+        return
+    if not rows:
+        raise NothingToDo("no experiments yet", "`ratchet` or `ratchet run` starts the engine")
+    for row in rows:
+        word = row.verdict if row.state == "settled" else row.state
+        effect = ""
+        if row.effect is not None and row.effect_low is not None and row.effect_high is not None:
+            effect = f"{row.effect:+.4g} [{row.effect_low:+.4g}, {row.effect_high:+.4g}]"
+        score = f"{row.score:.6g}" if row.score is not None else "-"
+        click.echo(
+            f"{row.number:>5}  {_when(row.created_at)}  {word or '':<11} {score:>10}  {effect:<32} "
+            f"{row.author:<7} {clean(row.title)}"
+        )
+
+
+def experiment_of(reader: Reader, campaign: str | None, number: int) -> tuple[CampaignRow, ExperimentRow]:
+    found = reader.campaign(campaign)
+    row = reading.experiment(reader.conn, found.id, number)
+    if row is None:
+        raise NothingToDo(f"there is no experiment {number}", "`ratchet history` lists them")
+    return found, row
+
+
+@click.command(epilog="Example: ratchet show 12")
+@click.argument("number", type=int, metavar="ID")
+@project_option
+@campaign_option
+@json_option
+def show(number: int, project: str | None, campaign: str | None, as_json: bool) -> None:
+    """One experiment: hypothesis, the verdict with its arithmetic, every trial."""
+    reader = reader_of(find_project(project))
+    found, row = experiment_of(reader, campaign, number)
+    trials = reading.trials(reader.conn, found.id, experiment=row.id)
+    if as_json:
+        shape = experiment_shape(row) | {
+            "arithmetic": list(row.arithmetic),
+            "parameters": row.parameters,
+            "diff": reading.diff(reader.conn, found.id, number),
+            "trials": [trial_shape(t) for t in trials],
+        }
+        click.echo(dumps(shape))
+        return
+    click.echo(f"#{row.number} {clean(row.title)}")
+    click.echo(f"  {row.state}" + (f", {row.verdict}: {clean(row.reason)}" if row.verdict else ""))
+    click.echo(f"  by {row.author} {clean(row.author_detail)}".rstrip())
+    if row.hypothesis:
+        click.echo(f"  hypothesis: {clean(row.hypothesis)}")
+    for text in row.arithmetic:
+        click.echo(f"  | {clean(text)}")
+    for t in trials:
+        result = f"{t.score:.6g}" if t.score is not None else (t.outcome or t.state)
+        click.echo(
+            f"  trial {t.id:>4}  {t.purpose:<9} seed {t.seed:<11} {result:>10}  {t.seconds:5.0f} s"
+            f"  {clean(t.detail)}"
+        )
+    if row.commit:
+        click.echo(f"  commit {row.commit}")
+    click.echo(
+        f"  {row.added} lines added, {row.removed} removed: `ratchet diff {number}`;"
+        f" output: `ratchet log {number}`"
+    )

@@ -1,0 +1,186 @@
+"""The store as typed updates: one thread that asks cheaply whether anything changed and reads only that.
+
+``PRAGMA data_version`` is asked 20 times a second; what it announces is read at a rate that fits what it is
+(facts 10 Hz, streamed text 4 Hz, curves and devices 1 Hz), nothing for panes that are hidden. Updates wait in
+a small coalesced outbox, so a terminal that does not read for an hour costs no memory, and the console then
+catches up with one batch.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+
+from console.following import StoreFollower
+from console.outbox import Outbox, Schedule, Watch
+from console.state import AliveSeen, RequestsRead, StoreSeen, Update
+from engine.clock import Clock
+from engine.errors import RatchetError
+from engine.inbox import Inbox, Request
+from engine.store.reading import Reader
+
+POLL_SECONDS = 0.05
+
+
+class Feed:
+    """``start`` begins the thread; ``notify`` is called from it when the outbox stops being empty."""
+
+    def __init__(
+        self, state_dir: Path, alive: Callable[[], bool], clock: Clock, campaign: str | None = None
+    ) -> None:
+        self._dir = state_dir
+        self._alive = alive
+        self._name = campaign
+        self._watch = Watch()
+        self._outbox = Outbox()
+        self._schedule = Schedule(clock)
+        self._reader: Reader | None = None
+        self._follower: StoreFollower | None = None
+        self._inode = 0
+        self._inbox: Inbox | None = None
+        self._inbox_version = -1
+        self._wake = threading.Event()
+        self._ended = False
+        self._thread: threading.Thread | None = None
+
+    # --- the console's side ---
+
+    def start(self, notify: Callable[[], object]) -> None:
+        self._outbox.notify = notify
+        self._thread = threading.Thread(target=self._run, name="feed", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._ended = True
+        self._wake.set()
+        if self._thread is not None:
+            self._thread.join(timeout=2)
+        else:
+            self._close()
+
+    def watch(self, watch: Watch) -> None:
+        if watch != self._watch:
+            self._watch = watch
+            self._wake.set()
+
+    def nudge(self) -> None:
+        """Look at the inbox at once."""
+        self._schedule.dirty.add("inbox")
+        self._wake.set()
+
+    def take(self) -> list[Update]:
+        """Everything new since the last call, coalesced, in order."""
+        return self._outbox.take()
+
+    # --- the thread ---
+
+    def _run(self) -> None:
+        while not self._ended:
+            self.cycle()
+            if self._wake.wait(POLL_SECONDS):
+                self._wake.clear()
+        self._close()
+
+    def cycle(self) -> None:
+        """One look at everything. Also called directly, before the first paint and by tests."""
+        watch = self._watch
+        if self._schedule.ready("file"):
+            self._open()
+        if self._schedule.ready("alive"):
+            self._guarded(self._read_alive)
+        if self._follower is not None:
+            self._guarded(lambda: self._look(watch))
+        if "inbox" in self._schedule.dirty or self._schedule.ready("inbox"):
+            self._guarded(lambda: self._read_inbox(watch))
+
+    def _guarded(self, work: Callable[[], None]) -> None:
+        """Odd data or a vanished store is something to show, never an end: a later cycle tries again."""
+        try:
+            work()
+        except (sqlite3.Error, RatchetError, OSError) as error:
+            self._trouble(f"the store cannot be read: {error}")
+        except Exception as error:  # a row that this version cannot understand
+            self._trouble(f"something in the store is not understood: {error!r}")
+
+    def _trouble(self, problem: str) -> None:
+        self._close()
+        self._schedule.postpone("file", 1.0)  # not 20 times a second
+        self._schedule.postpone("inbox", 1.0)
+        self._problem(problem, "run `ratchet doctor`")
+
+    def _problem(self, problem: str, mend: str) -> None:
+        if problem != self._outbox.state.problem:
+            self._outbox.say(StoreSeen(problem, mend))
+
+    # --- the store's file ---
+
+    def _open(self) -> None:
+        """Open the store, or notice that it went away or is another file (restored from a backup)."""
+        path = self._dir / "store.db"
+        try:
+            inode = path.stat().st_ino
+        except OSError:
+            self._close()
+            if self._outbox.state.campaign is not None:
+                self._problem(f"{path} is gone", "put it back: `ratchet restore`")
+            else:
+                self._problem("no campaign here yet", "`ratchet run` starts one, `ratchet demo` shows one")
+            return
+        if self._reader is not None and inode == self._inode:
+            return
+        self._close()
+        try:
+            self._reader = Reader(path)
+        except RatchetError as error:
+            self._problem(error.message, error.mend)
+            return
+        self._inode = inode
+        self._follower = StoreFollower(self._reader, self._outbox, self._schedule, self._dir, self._name)
+
+    def _look(self, watch: Watch) -> None:
+        assert self._follower is not None
+        self._follower.look(watch)
+        self._problem("", "")  # only once a whole look succeeded: no flicker over a row that stays odd
+
+    def _close(self) -> None:
+        self._follower = None
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
+        if self._inbox is not None:
+            self._inbox.close()
+            self._inbox = None
+
+    # --- engine and inbox ---
+
+    def _read_alive(self) -> None:
+        alive = bool(self._alive())
+        if alive != self._outbox.state.alive:
+            self._outbox.say(AliveSeen(alive))
+
+    def _read_inbox(self, watch: Watch) -> None:
+        if self._inbox is None:
+            if not (self._dir / "inbox.db").exists():
+                return
+            self._inbox = Inbox(self._dir / "inbox.db")
+            self._inbox_version = -1
+        version = self._inbox.data_version()
+        if version == self._inbox_version and "inbox" not in self._schedule.dirty:
+            return
+        self._schedule.dirty.discard("inbox")
+        self._inbox_version = version
+        waiting = tuple(self._inbox.waiting(("waiting", "asleep")))
+        answered = tuple(_answered(self._inbox, watch.mine - {r.id for r in waiting}))
+        if waiting != self._outbox.state.requests or answered:
+            self._watch = replace(self._watch, mine=self._watch.mine - {r.id for r in answered})
+            self._outbox.say(RequestsRead(waiting, answered))
+
+
+def _answered(inbox: Inbox, wanted: Iterable[int]) -> Iterable[Request]:
+    for number in sorted(wanted):
+        found = inbox.get(number)
+        if found is not None and found.state not in ("waiting", "asleep"):
+            yield found

@@ -1,0 +1,173 @@
+"""One opened store, followed: what changed since the last look, read at each source's own rate."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+from console import sources
+from console.layout import Pane
+from console.outbox import Outbox, Schedule, Watch
+from console.state import (
+    CampaignRead,
+    CurvesRead,
+    DetailRead,
+    EventsRead,
+    ExperimentsRead,
+    LogRead,
+    ReadingsRead,
+    TrialsRead,
+    listed,
+    selected,
+    watched_trial,
+)
+from engine.store import reading
+from engine.store.reading import CampaignRow, Reader
+
+FIRST_ROWS = 300
+EVENTS_AT_START = 40
+
+
+class StoreFollower:
+    """Says to ``outbox`` what it finds. A store that was replaced by another file gets a new follower."""
+
+    def __init__(
+        self, reader: Reader, outbox: Outbox, schedule: Schedule, state_dir: Path, campaign: str | None
+    ) -> None:
+        self._reader, self._outbox, self._schedule, self._name = reader, outbox, schedule, campaign
+        self._version = -1
+        self._last_event = 0
+        self._open_numbers: frozenset[int] = frozenset()
+        self._loaded = False  # the newest rows
+        self._stream = sources.StreamTail()
+        self._log = sources.LogFile(state_dir)
+        self._shown: tuple[object, ...] = ()
+
+    def look(self, watch: Watch) -> None:
+        """Read what changed and is due. Raises sqlite3.Error, or whatever odd data makes of itself."""
+        version = self._reader.data_version()
+        if version != self._version:
+            self._version = version
+            self._schedule.dirty |= {"facts", "detail", "stream", "curves", "readings"}
+        if self._schedule.changed("facts"):
+            self._read_facts(self._reader.conn)
+        campaign = self._outbox.state.campaign
+        if campaign is None:
+            return
+        conn = self._reader.conn
+        self._read_window(conn, campaign.id, watch.rows)
+        self._read_selection(conn, campaign, watch)
+        if Pane.DEVICES in watch.panes and self._schedule.changed("readings"):
+            rows = tuple(reading.readings(conn))
+            if rows != self._outbox.state.readings:
+                self._outbox.say(ReadingsRead(rows))
+
+    def _read_facts(self, conn: sqlite3.Connection) -> None:
+        campaign = reading.campaign(conn, self._name)
+        events = self._read_events(conn)
+        counts = self._outbox.state.counts
+        first = campaign is not None and (
+            self._outbox.state.campaign is None or self._outbox.state.campaign.id != campaign.id
+        )
+        if campaign is not None and (events or first):
+            counts = reading.counts(conn, campaign.id)
+        update = CampaignRead(campaign, reading.engine(conn), counts)
+        state = self._outbox.state
+        if (update.campaign, update.engine, update.counts) != (state.campaign, state.engine, state.counts):
+            self._outbox.say(update)
+        if campaign is None:
+            return
+        if first or not self._loaded:
+            self._open_numbers, self._loaded = frozenset(), True
+            self._first_rows(conn, campaign.id)
+        rows, self._open_numbers = sources.open_and_closed(conn, campaign.id, self._open_numbers)
+        changed = tuple(r for r in rows.rows if self._outbox.state.listed.get(r.number) != r)
+        if changed:
+            self._outbox.say(ExperimentsRead(changed))
+        self._read_trials(conn, campaign)
+        if events:
+            self._outbox.say(EventsRead(tuple(events)))
+
+    def _read_events(self, conn: sqlite3.Connection) -> list[reading.EventRow]:
+        if self._last_event == 0:
+            self._last_event = max(0, reading.last_event(conn) - EVENTS_AT_START)
+        events = reading.events(conn, self._last_event)
+        if events:
+            self._last_event = events[-1].id
+        return events
+
+    def _first_rows(self, conn: sqlite3.Connection, campaign: int) -> None:
+        rows = reading.experiments(conn, campaign, last=FIRST_ROWS)
+        if rows:
+            found = tuple(listed(row) for row in rows)
+            self._outbox.say(ExperimentsRead(found, (rows[0].number, rows[-1].number)))
+
+    def _read_window(self, conn: sqlite3.Connection, campaign: int, wanted: tuple[int, int]) -> None:
+        """Load what came into sight, in chunks of FIRST_ROWS, once each."""
+        low, high = max(1, wanted[0]), min(wanted[1], self._outbox.state.newest)
+        missing = [n for n in range(low, high + 1) if n not in self._outbox.state.listed]
+        if missing:
+            middle = (missing[0] + missing[-1]) // 2
+            low = max(1, min(missing[0], middle - FIRST_ROWS // 2))
+            self._outbox.say(sources.window(conn, campaign, low, max(missing[-1], low + FIRST_ROWS - 1)))
+
+    def _read_trials(self, conn: sqlite3.Connection, campaign: CampaignRow) -> None:
+        running = tuple(reading.trials(conn, campaign.id, open_only=True))
+        incumbent = tuple(reading.trials(conn, campaign.id, version=campaign.incumbent))
+        baseline = incumbent
+        if campaign.baseline != campaign.incumbent:
+            baseline = tuple(reading.trials(conn, campaign.id, version=campaign.baseline))
+        state = self._outbox.state
+        if (running, incumbent, baseline) != (state.running, state.incumbent, state.baseline):
+            self._outbox.say(TrialsRead(running, incumbent, baseline))
+
+    # --- what is selected ---
+
+    def _read_selection(self, conn: sqlite3.Connection, campaign: CampaignRow, watch: Watch) -> None:
+        number = selected(self._outbox.state, watch.view)
+        moved = (number,) != self._shown[:1]
+        self._shown = (number, *self._shown[1:])
+        if number is None:
+            return
+        if moved or self._schedule.changed("detail"):
+            old = self._outbox.state.detail
+            detail = sources.detail(conn, campaign.id, number, old)
+            if detail != old:
+                self._outbox.say(DetailRead(detail))
+        row = self._outbox.state.listed.get(number)
+        if row is not None and Pane.PROPOSAL in watch.panes and (moved or self._schedule.changed("stream")):
+            stream = self._stream.read(conn, row.id)
+            if stream is not None:
+                self._outbox.say(stream)
+        self._read_trial_output(conn, campaign, watch, number)
+
+    def _read_trial_output(
+        self, conn: sqlite3.Connection, campaign: CampaignRow, watch: Watch, number: int
+    ) -> None:
+        trial = watched_trial(self._outbox.state, number)
+        key = (trial.id, trial.directory) if trial else None
+        moved = (key, watch.panes) != self._shown[1:]
+        self._shown = (number, key, watch.panes)
+        if Pane.CHART in watch.panes and (moved or self._schedule.changed("curves")):
+            curves = self._curves(conn, campaign, trial) if trial else CurvesRead(None, None)
+            if (curves.live, curves.reference) != (self._outbox.state.live, self._outbox.state.reference):
+                self._outbox.say(curves)
+        if Pane.LOG in watch.panes and (moved or self._schedule.ready("log")):
+            log = self._log.read(trial, sources.label(trial)) if trial and trial.directory else None
+            if log is not None or (trial is None and self._outbox.state.log is not None):
+                self._outbox.say(LogRead(log))
+
+    def _curves(self, conn: sqlite3.Connection, campaign: CampaignRow, trial: reading.TrialRow) -> CurvesRead:
+        name = sources.choose_series(reading.series(conn, trial.id), campaign.metric)
+        if name is None:
+            return CurvesRead(None, None)
+        live = sources.curve(conn, trial.id, sources.label(trial), name)
+        other = sources.reference_trial(self._outbox.state.incumbent, trial)
+        reference = self._outbox.state.reference
+        if other is None:
+            reference = None
+        elif reference is None or (reference.trial, reference.series) != (other.id, name):
+            reference = sources.curve(conn, other.id, f"incumbent seed {other.seed}", name)
+        if live and reference and live.unit != reference.unit:
+            reference = None  # steps and seconds have no common axis
+        return CurvesRead(live, reference)

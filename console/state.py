@@ -1,0 +1,367 @@
+"""What is shown, as one frozen value, and the pure reducer that every update goes through.
+
+The feed produces updates, ``reduce`` folds them in, the widgets paint the result. Nothing here knows Textual,
+SQLite or time: whoever needs ``now`` passes it in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from console.layout import DECIDING, Pane
+from engine.events import CampaignPaused, RequestAnswered, TrialEnded, Warned
+from engine.inbox import Request
+from engine.store.reading import CampaignRow, EngineRow, EventRow, ExperimentRow, ReadingRow, TrialRow
+
+AWAITING = ("review", "keep_review")
+VISIBLE_SECONDS = 0.4  # how long a person must have seen what they decide on
+SILENT_SECONDS = 20.0  # four missed beats
+EVENTS_KEPT = 50
+SETTLES_KEPT = 60
+
+
+# --- facts -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """One line of the experiments list: a row without its long texts, so that 10,000 take a few MB."""
+
+    number: int
+    id: int
+    state: str
+    author: str
+    title: str
+    verdict: str | None
+    effect: float | None
+    low: float | None
+    high: float | None
+    stage: str
+    revision: int
+    settled_at: float | None
+
+    @property
+    def awaits(self) -> bool:
+        return self.state in AWAITING
+
+
+def listed(row: ExperimentRow) -> Listed:
+    return Listed(
+        row.number, row.id, row.state, row.author, row.title[:300], row.verdict, row.effect, row.effect_low,
+        row.effect_high, row.stage, row.revision, row.settled_at,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Detail:
+    """The selected experiment whole."""
+
+    row: ExperimentRow
+    diff: tuple[str, ...]  # clean lines
+    trials: tuple[TrialRow, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """One series of one trial; ``points`` are (x, y), x in steps or in seconds (``unit``)."""
+
+    trial: int
+    label: str
+    series: str
+    unit: str
+    points: tuple[tuple[float, float], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LogTail:
+    """The newest lines of a trial's log, clean. ``problem`` says why there are none."""
+
+    trial: int
+    label: str
+    lines: tuple[str, ...] = ()
+    size: int = 0
+    problem: str = ""
+
+
+# --- updates: what the feed may say ------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class StoreSeen:
+    """``problem`` '' when the store can be read."""
+
+    problem: str = ""
+    mend: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CampaignRead:
+    campaign: CampaignRow | None
+    engine: EngineRow | None
+    counts: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class AliveSeen:
+    alive: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ExperimentsRead:
+    """Rows that are new or changed; numbers in ``covered`` (low, high) without a row do not exist."""
+
+    rows: tuple[Listed, ...]
+    covered: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TrialsRead:
+    """``running``: not done; ``incumbent``, ``baseline``: all trials of those versions."""
+
+    running: tuple[TrialRow, ...]
+    incumbent: tuple[TrialRow, ...]
+    baseline: tuple[TrialRow, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class EventsRead:
+    rows: tuple[EventRow, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DetailRead:
+    detail: Detail | None
+
+
+@dataclass(frozen=True, slots=True)
+class StreamRead:
+    """The tail of what the proposer of ``experiment`` (row id) streamed: (channel, text) runs."""
+
+    experiment: int
+    parts: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ReadingsRead:
+    rows: tuple[ReadingRow, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CurvesRead:
+    live: Curve | None
+    reference: Curve | None
+
+
+@dataclass(frozen=True, slots=True)
+class LogRead:
+    log: LogTail | None
+
+
+@dataclass(frozen=True, slots=True)
+class RequestsRead:
+    """Requests not answered yet, and answers to this console's own."""
+
+    open: tuple[Request, ...]
+    answered: tuple[Request, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Noted:
+    """Something this console itself has to say, at once."""
+
+    text: str
+    style: str = "dim"
+
+
+Update = (
+    StoreSeen | CampaignRead | AliveSeen | ExperimentsRead | TrialsRead | EventsRead | DetailRead | StreamRead
+    | ReadingsRead | CurvesRead | LogRead | RequestsRead | Noted
+)  # fmt: skip
+
+
+# --- the state ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    problem: str = ""
+    mend: str = ""
+    campaign: CampaignRow | None = None
+    engine: EngineRow | None = None
+    alive: bool | None = None
+    counts: Mapping[str, int] = field(default_factory=dict)
+    listed: Mapping[int, Listed | None] = field(default_factory=dict)  # None: no such number
+    newest: int = 0
+    settles: tuple[float, ...] = ()  # the newest settlements' times, ascending
+    running: tuple[TrialRow, ...] = ()
+    incumbent: tuple[TrialRow, ...] = ()
+    baseline: tuple[TrialRow, ...] = ()
+    events: tuple[EventRow, ...] = ()
+    detail: Detail | None = None
+    stream: StreamRead | None = None
+    readings: tuple[ReadingRow, ...] = ()
+    live: Curve | None = None
+    reference: Curve | None = None
+    log: LogTail | None = None
+    requests: tuple[Request, ...] = ()
+    notice: Noted | None = None
+
+    @property
+    def awaiting(self) -> tuple[int, ...]:
+        """Numbers that wait for a person, oldest first. Open rows are always loaded."""
+        return self._open(AWAITING)
+
+    def _open(self, states: Sequence[str]) -> tuple[int, ...]:
+        return tuple(sorted(n for n, e in self.listed.items() if e is not None and e.state in states))
+
+    @property
+    def asleep(self) -> tuple[Request, ...]:
+        return tuple(r for r in self.requests if r.state == "asleep")
+
+
+def reduce(state: State, update: Update) -> State:
+    """Fold one update in. Later updates win; nothing is ever half taken over."""
+    match update:
+        case StoreSeen(problem, mend):
+            return replace(state, problem=problem, mend=mend)
+        case CampaignRead(campaign, engine, counts):
+            if state.campaign and campaign and campaign.id != state.campaign.id:
+                state = State(alive=state.alive, requests=state.requests)
+            return replace(state, campaign=campaign, engine=engine, counts=counts)
+        case AliveSeen(alive):
+            return replace(state, alive=alive)
+        case ExperimentsRead():
+            return _with_rows(state, update)
+        case TrialsRead(running, incumbent, baseline):
+            return replace(state, running=running, incumbent=incumbent, baseline=baseline)
+        case EventsRead(rows):
+            return _with_events(state, rows)
+        case DetailRead(detail):
+            return replace(state, detail=detail)
+        case StreamRead():
+            return replace(state, stream=update)
+        case ReadingsRead(rows):
+            return replace(state, readings=rows)
+        case CurvesRead(live, reference):
+            return replace(state, live=live, reference=reference)
+        case LogRead(log):
+            return replace(state, log=log)
+        case RequestsRead(waiting, answered):
+            return _with_requests(state, waiting, answered)
+        case Noted():
+            return replace(state, notice=update)
+
+
+def _with_rows(state: State, update: ExperimentsRead) -> State:
+    found = dict(state.listed)
+    if update.covered is not None:
+        for number in range(update.covered[0], update.covered[1] + 1):
+            found.setdefault(number, None)
+    settled = list(state.settles)
+    for row in update.rows:
+        before = found.get(row.number)
+        found[row.number] = row
+        if row.settled_at is not None and (before is None or before.settled_at is None):
+            settled.append(row.settled_at)
+    newest = max([state.newest, *(row.number for row in update.rows)])
+    return replace(state, listed=found, newest=newest, settles=tuple(sorted(settled)[-SETTLES_KEPT:]))
+
+
+def _with_events(state: State, rows: tuple[EventRow, ...]) -> State:
+    known = state.events[-1].id if state.events else 0
+    fresh = tuple(row for row in rows if row.id > known)
+    # RequestAnswered comes through the inbox as well, with the request itself: say it once.
+    telling = [row for row in fresh if not isinstance(row.event, RequestAnswered | CampaignPaused)]
+    notice = state.notice
+    if state.events and telling:  # history read at the start is no news
+        last = telling[-1].event
+        if isinstance(last, Warned):
+            notice = Noted(f"{last.message}{' - ' + last.mend if last.mend else ''}", "warn")
+        elif notice is not None and notice.style == "dim" and isinstance(last, TrialEnded):
+            notice = None  # the world moved on
+    return replace(state, events=(state.events + fresh)[-EVENTS_KEPT:], notice=notice)
+
+
+def _with_requests(state: State, waiting: tuple[Request, ...], answered: tuple[Request, ...]) -> State:
+    notice = state.notice
+    for request in answered:
+        style = {"done": "good", "refused": "warn"}.get(request.state, "dim")
+        notice = Noted(f"{asked(request)}: {request.outcome or request.state}", style)
+    return replace(state, requests=waiting, notice=notice)
+
+
+def asked(request: Request) -> str:
+    """A request in words."""
+    args = request.args
+    match request.kind:
+        case "accept" | "reject":
+            return f"{request.kind} #{args.get('number', '?')}"
+        case "stop_trial":
+            return f"stop trial {args.get('trial', '?')}"
+        case "stop":
+            return "stop the engine"
+        case kind:
+            return kind
+
+
+# --- what the person looks at ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """``cursor`` None follows what runs. ``seen`` is (number, revision) as painted since ``seen_since``."""
+
+    focus: Pane = Pane.EXPERIMENTS
+    enlarged: bool = False
+    cursor: int | None = None
+    offsets: Mapping[Pane, int] = field(default_factory=dict)  # lines scrolled; of the log: up from its end
+    seen: tuple[int, int] | None = None
+    seen_since: float = 0.0  # monotonic
+
+
+def selected(state: State, view: View) -> int | None:
+    """The number that the detail panes show: the cursor, else who waits, else what runs, else the newest."""
+    if view.cursor is not None:
+        return min(max(1, view.cursor), max(1, state.newest)) if state.newest else None
+    if waiting := state.awaiting:
+        return waiting[0]
+    for trial in state.running:
+        if trial.number is not None and trial.state in ("running", "launching"):
+            return trial.number
+    return state.newest or None
+
+
+def watched_trial(state: State, number: int | None) -> TrialRow | None:
+    """Whose curve and log are shown: the selected experiment's trial, else one that runs."""
+    running = [t for t in state.running if t.state == "running"]
+    for trial in running:
+        if trial.number == number:
+            return trial
+    detail = state.detail
+    if detail is not None and detail.row.number == number and detail.trials:
+        ran = [t for t in detail.trials if t.directory]
+        if ran:
+            return max(ran, key=lambda t: t.id)
+    return running[0] if running else None
+
+
+def why_not_decide(state: State, view: View, now: float) -> str:
+    """'' when a or r may be carried out; else the reason, for the footer. ``now`` is monotonic.
+
+    The guards of an approval: only with the proposal or diff in focus, only for what has been on the screen
+    for VISIBLE_SECONDS in this very revision, only where somebody is asked.
+    """
+    number = selected(state, view)
+    row = state.listed.get(number) if number is not None else None
+    if row is None or not row.awaits:
+        waiting = state.awaiting
+        return f"#{waiting[0]} waits, not this one" if waiting else "nothing waits for a decision"
+    if view.focus not in DECIDING:
+        return "2 or 3 to look, then a or r"
+    detail = state.detail
+    if detail is None or (detail.row.number, detail.row.revision) != (row.number, row.revision):
+        return "it is still being read"
+    if view.seen != (row.number, row.revision) or now - view.seen_since < VISIBLE_SECONDS:
+        return "look at it first"
+    return ""

@@ -1,0 +1,230 @@
+"""The top of the screen: what campaign, is the engine alive, how far, how good, who waits; the news."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from statistics import fmean
+
+from console.formats import duration, fit, number, one_or_more
+from console.layout import DECIDING, PANES
+from console.plain_text import clean
+from console.state import SILENT_SECONDS, State, asked
+from console.widgets.budget_bar import progress_spans
+from console.widgets.lines import Line, Scene, Span, two_sided
+from engine import events
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """How the engine is, in a word; ``why`` and ``mend`` where there is something to do."""
+
+    word: str
+    style: str
+    why: str = ""
+    mend: str = ""
+
+
+def situation(state: State, now: float, can_start: bool = False) -> Situation:
+    campaign, engine = state.campaign, state.engine
+    if state.problem:
+        return Situation("no store", "bad", state.problem, state.mend)
+    if campaign is None:
+        return Situation("no campaign", "warn", "", "`ratchet run` starts one")
+    start = "S starts it" if can_start else "`ratchet start`"
+    if campaign.state == "finished":
+        return Situation("finished", "good", campaign.pause_reason, "`ratchet start --experiments N` goes on")
+    if state.alive is False:
+        if engine is not None and engine.ended_at is None:
+            ago = duration(max(0.0, now - engine.beat_at) // 60 * 60) if now - engine.beat_at >= 60 else "seconds"
+            return Situation("engine died", "bad", f"no sign of life for {ago}; nothing is lost", start)
+        return Situation("no engine", "warn", "the engine was stopped", start)
+    if campaign.state == "paused":
+        return Situation("paused", "warn", campaign.pause_reason, campaign.pause_mend or "P resumes")
+    if engine is not None and state.alive and now - engine.beat_at > SILENT_SECONDS:
+        silent = duration((now - engine.beat_at) // 10 * 10)
+        return Situation("silent", "warn", f"the engine lives but said nothing for {silent}", "see engine.log")
+    if campaign.calibration is None:
+        trials = [t for t in state.baseline if t.purpose == "calibrate"]
+        done = len([t for t in trials if t.state == "done"])
+        return Situation(f"calibrating {done} of {len(trials)}" if trials else "calibrating", "accent")
+    return Situation("running", "good") if state.alive else Situation("...", "dim")
+
+
+def best(state: State) -> tuple[float | None, float | None]:
+    """The incumbent's mean score, and by how much it beats the baseline's (positive is better)."""
+    campaign = state.campaign
+    scores = [t.score for t in state.incumbent if t.score is not None]
+    if campaign is None:
+        return None, None
+    mean = (campaign.calibration or {}).get("mean")
+    baseline = float(mean) if isinstance(mean, int | float) else None
+    if not scores:
+        return baseline, None
+    if campaign.incumbent == campaign.baseline:
+        return fmean(scores), None
+    found = fmean(scores)
+    sign = 1 if campaign.goal == "maximize" else -1
+    return found, None if baseline is None else sign * (found - baseline)
+
+
+def inputs(scene: Scene) -> tuple[object, ...]:
+    state = scene.state
+    return (
+        state.campaign,
+        state.counts,
+        state.awaiting,
+        state.requests,
+        state.notice,
+        state.events,
+        state.settles,
+        situation(state, scene.now, scene.can_start),
+        best(state),
+    )
+
+
+def _best_spans(state: State) -> list[Span]:
+    campaign = state.campaign
+    if campaign is None:
+        return []
+    value, gain = best(state)
+    spans: list[Span] = [(f"{clean(campaign.metric)} ", "dim"), (number(value), "bold")]
+    if gain is not None:
+        spans.append((f" {gain:+.4f}", "good" if gain > 0 else "bad"))
+    return spans
+
+
+def _waiting_spans(state: State) -> list[Span]:
+    waiting = len(state.awaiting)
+    spans: list[Span] = []
+    if waiting:
+        spans += [(f" {waiting} {'waits' if waiting == 1 else 'wait'} for you ", "alarm")]
+    if state.asleep:
+        spans += [(f" {one_or_more(len(state.asleep), 'request')} asleep ", "alarm")]
+    return spans
+
+
+def painter(scene: Scene, width: int, height: int) -> list[Line]:
+    state = scene.state
+    now = situation(state, scene.now, scene.can_start)
+    name = clean(state.campaign.name) if state.campaign else ""
+    left: list[Span] = [(" ratchet ", "strong"), (name + " ", ""), (f" ● {now.word}", now.style)]
+    if height == 1:
+        middle: list[Span] = [("  ", ""), *_best_spans(state)]
+        return [two_sided([*left, *middle], _waiting_spans(state), width, "bar")]
+    if height < 6 or width < 60:
+        left_best = [(" ", ""), *_best_spans(state)] if width >= 60 else None
+        if left_best is None:
+            return tiny(scene, width, height, now)
+        second = [(" ", ""), *progress_spans(state, width)]
+        return [
+            two_sided(left, [*_waiting_spans(state), *left_best, (" ", "")], width, "bar"),
+            two_sided(second, kept_spans(state), width),
+            news(scene, width, now),
+        ][:height]
+    return tiny(scene, width, height, now)
+
+
+def kept_spans(state: State) -> list[Span]:
+    kept, crashed = state.counts.get("keep", 0), state.counts.get("crash", 0)
+    spans: list[Span] = [(f"{kept} kept", "good" if kept else "dim")]
+    if crashed:
+        spans += [(" · ", "faint"), (f"{crashed} crashed", "bad")]
+    return [*spans, (" ", "")]
+
+
+def tiny(scene: Scene, width: int, height: int, now: Situation) -> list[Line]:
+    """Under 60x16: never refuse to run."""
+    state = scene.state
+    name = clean(state.campaign.name) if state.campaign else ""
+    lines = [
+        Line(((f"ratchet {name}", "strong"),), "bar"),
+        Line(((f"● {now.word}", now.style),)),
+        Line(tuple(_best_spans(state))),
+        Line(tuple(progress_spans(state, width))),
+        Line(tuple(_waiting_spans(state))),
+        Line(((clean(now.why), "dim"),)),
+        Line(((clean(now.mend), "dim"),)),
+        Line((("q leaves", "faint"),)),
+    ]
+    return [content for content in lines if content.spans and any(t for t, _ in content.spans)][:height]
+
+
+def news(scene: Scene, width: int, now: Situation) -> Line:
+    """One line of what matters most: a request that waits, what is wrong, an answer, the latest event."""
+    state = scene.state
+    if state.asleep:
+        told = f' asked before this engine started: "{asked(state.asleep[0])}"   c still do it   w withdraw'
+        return Line(((fit(told, width), "alarm"),))
+    if state.requests and state.alive is False:
+        told = f' waits for an engine: "{asked(state.requests[0])}"   w withdraws it'
+        return Line(((fit(told, width), "warn"),))
+    if state.notice is not None:
+        return Line(((fit(" " + clean(state.notice.text), width), state.notice.style),))
+    if state.requests:
+        return Line(((fit(f' sent: "{asked(state.requests[0])}"', width), "dim"),))
+    if now.why or now.mend:
+        why = clean(now.why)
+        mend = clean(now.mend)
+        return Line(((f" {why}", now.style), ("  mend: " if why and mend else " ", "faint"), (mend, "")))
+    for row in reversed(state.events):
+        told = say(row.event)
+        if told:
+            return Line(((fit(" " + clean(told), width), "dim"),))
+    return Line(())
+
+
+def say(event: events.Event) -> str:
+    """An event in words for the news line; '' for what is seen elsewhere on the screen."""
+    match event:
+        case events.VerdictGiven(number=n, title=title, verdict=verdict, reason=reason):
+            return f"#{n} {verdict}: {title} ({reason})"
+        case events.RatchetAdvanced(number=n, commit=sha):
+            return f"the ratchet turned: #{n} is the incumbent now ({sha[:8]})"
+        case events.AttemptLost(trial=trial, reason=reason):
+            return f"trial {trial} was lost ({reason}); it runs again"
+        case events.Calibrated(mean=mean, sigma=sigma, runs=runs):
+            return f"calibrated: {mean:.5g}, sigma {sigma:.2g} over {runs} runs"
+        case events.DecisionTaken(number=n, action=action, actor=actor):
+            return f"#{n} {action}ed by {actor}"
+        case events.EngineStarted(host=host, pid=pid):
+            return f"engine started on {host} (pid {pid})"
+        case events.EngineStopped(reason=reason):
+            return f"engine stopped: {reason}"
+        case events.ProtocolOpened(why=why):
+            return f"new protocol: {why}"
+        case events.Warned(message=message, mend=mend):
+            return f"{message}{' - ' + mend if mend else ''}"
+    return ""
+
+
+# --- tabs and strip: the small terminal --------------------------------------------------------------
+
+
+def tab_inputs(scene: Scene) -> tuple[object, ...]:
+    return scene.view.focus, scene.state.awaiting
+
+
+def tabs(scene: Scene, width: int, height: int) -> list[Line]:
+    spans: list[Span] = []
+    for pane in PANES:
+        here = pane is scene.view.focus
+        badge = "◆" if pane in DECIDING and scene.state.awaiting else ""
+        word = pane.heading if width >= 76 or here else pane.heading[:5]
+        spans.append((f" {pane.digit} {word}{badge} ", "strong" if here else "warn" if badge else "dim"))
+    return [Line(tuple(spans), "quiet")]
+
+
+def strip_inputs(scene: Scene) -> tuple[object, ...]:
+    return (*inputs(scene), scene.state.readings, scene.state.running)
+
+
+def strip(scene: Scene, width: int, height: int) -> list[Line]:
+    """The news when there is any for the person, else progress."""
+    state = scene.state
+    now = situation(state, scene.now, scene.can_start)
+    if state.requests or state.notice or now.why or state.campaign is None:
+        return [news(scene, width, now)]
+    busy = [r.data.get("utilisation") for r in state.readings]
+    shown = [f"{b:.0f}" for b in busy if isinstance(b, int | float)]
+    right: list[Span] = [(f"{'/'.join(shown)} % busy ", "dim")] if shown else []
+    return [two_sided([(" ", ""), *progress_spans(state, min(width, 69))], right, width)]
