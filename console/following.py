@@ -41,6 +41,7 @@ class StoreFollower:
         self._loaded = False  # the newest rows
         self._stream = sources.StreamTail()
         self._log = sources.LogFile(state_dir)
+        self._marked = sources.MarkedCurves()
         self._shown: tuple[object, ...] = ()
 
     def look(self, watch: Watch) -> None:
@@ -146,28 +147,36 @@ class StoreFollower:
     ) -> None:
         trial = watched_trial(self._outbox.state, number)
         key = (trial.id, trial.directory) if trial else None
-        moved = (key, watch.panes) != self._shown[1:]
-        self._shown = (number, key, watch.panes)
+        moved = (key, watch.panes, watch.marked) != self._shown[1:]
+        self._shown = (number, key, watch.panes, watch.marked)
         if Pane.CHART in watch.panes and (moved or self._schedule.changed("curves")):
-            curves = self._curves(conn, campaign, trial) if trial else CurvesRead(None, None)
-            if (curves.live, curves.reference) != (self._outbox.state.live, self._outbox.state.reference):
+            curves = self._curves(conn, campaign, trial, watch.marked)
+            state = self._outbox.state
+            if curves != CurvesRead(state.live, state.reference, state.marked, state.unmarked):
                 self._outbox.say(curves)
         if Pane.LOG in watch.panes and (moved or self._schedule.ready("log")):
             log = self._log.read(trial, sources.label(trial)) if trial and trial.directory else None
             if log is not None or (trial is None and self._outbox.state.log is not None):
                 self._outbox.say(LogRead(log))
 
-    def _curves(self, conn: sqlite3.Connection, campaign: CampaignRow, trial: reading.TrialRow) -> CurvesRead:
-        name = sources.choose_series(reading.series(conn, trial.id), campaign.metric)
-        if name is None:
-            return CurvesRead(None, None)
-        live = sources.curve(conn, trial.id, sources.label(trial), name)
+    def _curves(
+        self,
+        conn: sqlite3.Connection,
+        campaign: CampaignRow,
+        trial: reading.TrialRow | None,
+        marks: tuple[int, ...],
+    ) -> CurvesRead:
+        names = reading.series(conn, trial.id) if trial else {}
+        name = sources.choose_series(names, campaign.metric)
+        marked, unmarked = self._marked.read(conn, campaign.id, marks, trial, name or "")
+        if trial is None or name is None:
+            return CurvesRead(None, None, marked, unmarked)
+        live = sources.curve(conn, trial, sources.label(trial), name, names)
         other = sources.reference_trial(self._outbox.state.incumbent, trial)
         reference = self._outbox.state.reference
         if other is None:
             reference = None
         elif reference is None or (reference.trial, reference.series) != (other.id, name):
-            reference = sources.curve(conn, other.id, f"incumbent seed {other.seed}", name)
-        if live and reference and live.unit != reference.unit:
-            reference = None  # steps and seconds have no common axis
-        return CurvesRead(live, reference)
+            theirs = reading.series(conn, other.id)
+            reference = sources.curve(conn, other, f"incumbent seed {other.seed}", name, theirs)
+        return CurvesRead(live, reference, marked, unmarked)

@@ -107,6 +107,17 @@ def count(value: int) -> str:
     return f"{value:,}"
 
 
+def dollars(nano: int | None) -> str:
+    """Billionths of a US dollar: ``$1,234.56``, below a dollar to four significant digits, ``$0.0123``."""
+    if nano is None:
+        return "-"
+    sign, nano = ("-", -nano) if nano < 0 else ("", nano)
+    kept = 7 if nano >= 10**9 else max(0, len(str(nano)) - 4)  # digits that are rounded away
+    billionths = (nano + 10**kept // 2) // 10**kept * 10**kept
+    whole, rest = divmod(billionths, 10**9)
+    return f"{sign}${whole:,}." + f"{rest:09d}".rstrip("0").ljust(2, "0")
+
+
 def one_or_more(n: int, noun: str) -> str:
     return f"{count(n)} {noun}{'' if n == 1 else 's'}"
 

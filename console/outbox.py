@@ -32,6 +32,7 @@ class Watch:
     panes: frozenset[Pane] = frozenset(PANES)
     rows: tuple[int, int] = (0, 0)
     mine: frozenset[int] = frozenset()  # requests of this console that want their answer
+    marked: tuple[int, ...] = ()  # experiments whose curves the chart shows as well
 
 
 class Schedule:

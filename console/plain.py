@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from datetime import datetime
 
+from console.formats import dollars
 from console.plain_text import clean
 from engine import events
 from engine.clock import Clock
@@ -14,6 +15,13 @@ from engine.store.reading import Reader
 
 POLL_SECONDS = 0.1
 PROGRESS_SECONDS = 5.0
+DONE = {
+    "accept": "accepted",
+    "reject": "rejected",
+    "undo": "decision undone",
+    "edit": "edited",
+    "rerun": "run again",
+}
 
 
 def line(event: Event) -> str | None:
@@ -48,7 +56,9 @@ def line(event: Event) -> str | None:
         case events.RatchetAdvanced(number, _, commit, note):
             return f"#{number} the ratchet advanced to {commit[:12]}" + (f"; {clean(note)}" if note else "")
         case events.DecisionTaken(number, action, actor, reason):
-            return f"#{number} {action}ed by {clean(actor)}" + (f": {clean(reason)}" if reason else "")
+            return f"#{number} {DONE.get(action, action)} by {clean(actor)}" + (
+                f": {clean(reason)}" if reason else ""
+            )
         case events.CampaignPaused(reason, mend):
             return f"PAUSED: {clean(reason)}" + (f"\n  mend: {clean(mend)}" if mend else "")
         case events.CampaignResumed(by):
@@ -57,6 +67,19 @@ def line(event: Event) -> str | None:
             return f"finished: {clean(reason)}"
         case events.ConfigReloaded(what):
             return f"ratchet.toml taken up: {clean(what)}"
+        case events.Steered(_, text, actor):
+            return f"{clean(actor)} to the proposer: {clean(text)}"
+        case events.NoteUsed(_, number):
+            return f"#{number} was drafted with that message"
+        case events.Plateau(proposals):
+            return f"a plateau: {proposals} proposals since the last keep; another kind of change is asked for"
+        case events.AutopilotSet(count, actor):
+            return f"{clean(actor)} accepts the next {count} in advance" if count else "everything asks again"
+        case events.SteppedBack(number, _, commit, actor, reason):
+            to = f"#{number}" if number else "the baseline"
+            return f"{clean(actor)} stepped back to {to}, {commit[:12]}" + (f": {clean(reason)}" if reason else "")
+        case events.BudgetReached(cap, spent, _):
+            return f"the limit of {dollars(cap)} is reached ({dollars(spent)} spent): no more drafts; what runs goes on"
         case events.Warned(message, mend):
             return f"warning: {clean(message)}" + (f"\n  mend: {clean(mend)}" if mend else "")
     return None

@@ -7,8 +7,9 @@ import math
 from pathlib import Path
 from typing import Any
 
-from engine.store import reading
+from engine.store import reading, reading_money
 from engine.store.reading import CampaignRow, ExperimentRow, Reader, TrialRow
+from engine.store.reading_money import Money
 
 
 def dumps(data: object, indent: int | None = None) -> str:
@@ -45,6 +46,10 @@ EXPERIMENT = {
     "effect_low": "effect_low",
     "effect_high": "effect_high",
     "stage": "stage",
+    "kind": "kind",
+    "outcome": "outcome",
+    "repairs": "repairs",
+    "asked": "asked",
     "base": "base_sha",
     "candidate": "candidate_sha",
     "commit": "commit",
@@ -116,8 +121,35 @@ def campaign_shape(reader: Reader, row: CampaignRow, state: Path) -> dict[str, A
         "waiting_for_you": [e.number for e in open_ if e.state in ("review", "keep_review")],
         "requests_waiting": [{"id": r.id, "kind": r.kind, "state": r.state} for r in asleep],
         "running": [trial_shape(t) for t in running],
+        "outcomes": reading.outcomes(reader.conn, row.id),
+        "money": money_shape(reading_money.money(reader.conn, row.id), row),
+        "notes": [
+            {"id": n.id, "text": n.text, "by": n.actor, "used_by": n.used_by}
+            for n in reading.notes(reader.conn, row.id)
+        ],
         "limits": row.limits,
         "active_seconds": row.active_seconds,
+    }
+
+
+def money_shape(money: Money, row: CampaignRow | None = None) -> dict[str, Any]:
+    """Dollars as numbers; what is set aside for requests and trials under way is ``reserved``."""
+
+    def usd(nano: int | None) -> float | None:
+        return None if nano is None else nano / 1e9
+
+    tokens = money.tokens
+    return {
+        "limit": row.limits.get("dollars") if row is not None else None,
+        "spent": usd(money.spent),
+        "reserved": usd(money.reserved),
+        "model": usd(money.of(reading_money.MODEL).spent),
+        "device": usd(money.of(reading_money.DEVICE).spent),
+        "per_proposal": usd(money.per_proposal),
+        "per_keep": usd(money.per_keep),
+        "input_tokens": tokens.input,
+        "output_tokens": tokens.output,
+        "cached_share": tokens.cached,
     }
 
 

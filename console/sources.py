@@ -7,11 +7,15 @@ window of the history.
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
+from bisect import bisect_left
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from pathlib import Path
 
+from console.charting import MOST_MARKS
 from console.plain_text import clean_lines
 from console.state import Curve, Detail, LogTail, StreamRead, listed
 from console.state import ExperimentsRead as Rows
@@ -50,7 +54,8 @@ def detail(conn: sqlite3.Connection, campaign: int, number: int, old: Detail | N
     if old is not None and old.row.id == row.id and (old.row.base, old.row.candidate) == (row.base, row.candidate):
         lines = old.diff
     else:
-        found = clean_lines(reading.diff(conn, campaign, number))[: DIFF_LINES + 1]
+        # As git wrote them: cleaning here would hide what stands before a carriage return from a reviewer.
+        found = reading.diff(conn, campaign, number).split("\n")[: DIFF_LINES + 1]
         if len(found) > DIFF_LINES:
             found[DIFF_LINES:] = [f"... cut after {DIFF_LINES} lines; `ratchet diff {number}` prints all"]
         lines = tuple(line[:LINE_LIMIT] for line in found)
@@ -188,14 +193,106 @@ def reference_trial(trials: Sequence[TrialRow], live: TrialRow) -> TrialRow | No
     return max(done, key=lambda t: (t.seed == live.seed, t.id))
 
 
-def curve(conn: sqlite3.Connection, trial: int, label: str, series: str) -> Curve | None:
-    """None without points. x is the step, or seconds where every step is the same (none was printed)."""
-    rows = reading.points(conn, trial, series)
+def curve(
+    conn: sqlite3.Connection, trial: TrialRow, label: str, series: str, names: Iterable[str] = ()
+) -> Curve | None:
+    """None without points. x is the step, or seconds where every step is the same (none was printed).
+
+    ``names``: the trial's series, among which a count of tokens is looked for.
+    """
+    rows = reading.points(conn, trial.id, series)
     if not rows:
         return None
     by_step = rows[0][0] != rows[-1][0]
     points = tuple((step if by_step else at, value) for step, value, at in rows)
-    return Curve(trial, label, series, "step" if by_step else "s", points)
+    tokens: tuple[float, ...] = ()
+    if by_step and (name := tokens_series(names)) is not None:
+        tokens = beside([(step, value) for step, value, _ in reading.points(conn, trial.id, name)],
+                        [step for step, _, _ in rows])  # fmt: skip
+    steps, seconds = reading.budget(conn, trial.protocol)
+    return Curve(
+        trial.id, label, series, "step" if by_step else "s", points, tuple(at for _, _, at in rows), tokens,
+        steps, seconds, trial.number,
+    )  # fmt: skip
+
+
+_TOKENS = re.compile(
+    r"(^|[/._\- ])((n|num|total|train|cumulative)[_ ]?)?tokens([_ ]?(seen|processed|total))?$", re.I
+)
+
+
+def tokens_series(names: Iterable[str]) -> str | None:
+    """The series that counts tokens: by its name, and no rate (``tokens/s``) nor unit (``tokens_M``)."""
+    return min((name for name in names if _TOKENS.search(name)), key=lambda n: (len(n), n), default=None)
+
+
+def beside(counted: Sequence[tuple[float, float]], steps: Sequence[float]) -> tuple[float, ...]:
+    """The count at each of ``steps``, linear between (step, count); () where the counts do not grow with steps.
+
+    A run that prints its count less often than its loss: points outside the counted steps continue the line.
+    """
+    if len(counted) < 2 or any(b[0] <= a[0] or b[1] <= a[1] for a, b in pairwise(counted)):
+        return ()
+    found = []
+    for step in steps:
+        i = min(max(1, bisect_left(counted, (step,))), len(counted) - 1)
+        (x0, y0), (x1, y1) = counted[i - 1], counted[i]
+        found.append(max(0.0, y0 + (y1 - y0) * (step - x0) / (x1 - x0)))
+    return tuple(found)
+
+
+class MarkedCurves:
+    """The curves of marked experiments; those of ended trials are read once."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[int, str], Curve] = {}
+
+    def read(
+        self, conn: sqlite3.Connection, campaign: int, numbers: Sequence[int], like: TrialRow | None, series: str
+    ) -> tuple[tuple[Curve, ...], tuple[tuple[int, str], ...]]:
+        """(curves, (number, why there is none)) of at most MOST_MARKS experiments.
+
+        Of an experiment's runs the one that compares best with ``like``, the trial shown: it succeeded, under the
+        same protocol, with the same seed. '' as ``series`` chooses as for a trial of its own.
+        """
+        curves, without = [], []
+        for number in numbers[:MOST_MARKS]:
+            found = self._one(conn, campaign, number, like, series)
+            if isinstance(found, str):
+                without.append((number, found))
+            else:
+                curves.append(found)
+        wanted = {c.trial for c in curves}
+        self._known = {key: c for key, c in self._known.items() if c.trial in wanted and key[1] == series}
+        return tuple(curves), tuple(without)
+
+    def _one(
+        self, conn: sqlite3.Connection, campaign: int, number: int, like: TrialRow | None, series: str
+    ) -> Curve | str:
+        row = reading.experiment(conn, campaign, number)
+        if row is None:
+            return "no such experiment"
+        ran = [
+            t for t in reading.trials(conn, campaign, experiment=row.id) if t.attempts or t.started_at is not None
+        ]
+        if not ran:
+            return "it has not run"
+        trial = max(ran, key=lambda t: _alike(t, like))
+        if (known := self._known.get((trial.id, series))) is not None:
+            return known
+        names = reading.series(conn, trial.id)
+        name = series or choose_series(names, "") or ""
+        found = curve(conn, trial, f"#{number} seed {trial.seed}", name, names)
+        if found is None:
+            return f"it has no {series}" if names and series else "it has no curve"
+        if trial.state == "done":
+            self._known[trial.id, series] = found
+        return found
+
+
+def _alike(trial: TrialRow, like: TrialRow | None) -> tuple[bool, bool, bool, int]:
+    protocol = like is None or trial.protocol == like.protocol
+    return protocol, trial.outcome == "ok", like is not None and trial.seed == like.seed, trial.id
 
 
 def label(trial: TrialRow) -> str:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from console.charting import ChartView, Mark
+from console.diff_moves import DiffView
 from console.layout import DECIDING, Pane
 from engine.events import CampaignPaused, RequestAnswered, TrialEnded, Warned
 from engine.inbox import Request
@@ -58,19 +60,28 @@ class Detail:
     """The selected experiment whole."""
 
     row: ExperimentRow
-    diff: tuple[str, ...]  # clean lines
+    diff: tuple[str, ...]  # lines as git wrote them: whoever shows them cleans them
     trials: tuple[TrialRow, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """One series of one trial; ``points`` are (x, y), x in steps or in seconds (``unit``)."""
+    """One series of one trial; ``points`` are (x, y), x in steps or in seconds (``unit``).
+
+    ``seconds`` and ``tokens`` stand beside the points, () where they are not known; budgets are 0 where there
+    is none. ``number``: the experiment's.
+    """
 
     trial: int
     label: str
     series: str
     unit: str
     points: tuple[tuple[float, float], ...]
+    seconds: tuple[float, ...] = ()
+    tokens: tuple[float, ...] = ()
+    budget_steps: float = 0.0
+    budget_seconds: float = 0.0
+    number: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,8 +160,12 @@ class ReadingsRead:
 
 @dataclass(frozen=True, slots=True)
 class CurvesRead:
+    """``marked``: one curve for each marked experiment that has one; ``unmarked``: (number, why there is none)."""
+
     live: Curve | None
     reference: Curve | None
+    marked: tuple[Curve, ...] = ()
+    unmarked: tuple[tuple[int, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +218,8 @@ class State:
     readings: tuple[ReadingRow, ...] = ()
     live: Curve | None = None
     reference: Curve | None = None
+    marked: tuple[Curve, ...] = ()
+    unmarked: tuple[tuple[int, str], ...] = ()
     log: LogTail | None = None
     requests: tuple[Request, ...] = ()
     notice: Noted | None = None
@@ -243,8 +260,8 @@ def reduce(state: State, update: Update) -> State:
             return replace(state, stream=update)
         case ReadingsRead(rows):
             return replace(state, readings=rows)
-        case CurvesRead(live, reference):
-            return replace(state, live=live, reference=reference)
+        case CurvesRead(live, reference, marked, unmarked):
+            return replace(state, live=live, reference=reference, marked=marked, unmarked=unmarked)
         case LogRead(log):
             return replace(state, log=log)
         case RequestsRead(waiting, answered):
@@ -318,6 +335,9 @@ class View:
     offsets: Mapping[Pane, int] = field(default_factory=dict)  # lines scrolled; of the log: up from its end
     seen: tuple[int, int] | None = None
     seen_since: float = 0.0  # monotonic
+    chart: ChartView = field(default_factory=ChartView)
+    marks: tuple[Mark, ...] = ()  # experiments whose curves are laid over the chart
+    diff: DiffView = field(default_factory=DiffView)
 
 
 def selected(state: State, view: View) -> int | None:

@@ -12,19 +12,21 @@ import asyncio
 import logging
 import traceback
 from collections.abc import Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from engine.clock import Clock
 from engine.config import Config
 from engine.environment import EnvironmentPaths
-from engine.errors import Fenced, HostFault, MovedOn, RatchetError
+from engine.errors import Fenced, HostFault, MovedOn, OverBudget, RatchetError
+from engine.ledger import Ledger, Room, per_second
 from engine.runners import Host
 from engine.stages import Setting, Situation
 from engine.stages.drafting import Drafting
 from engine.stages.measuring import Measuring
 from engine.stages.merging import Merging
+from engine.stages.reviewing import Reviewing
 from engine.store import reading, writes
 from engine.store.core import StoreThread
 from engine.store.reading import CampaignRow, ExperimentRow, TrialRow
@@ -34,6 +36,8 @@ from engine.types import ExperimentState as S
 from engine.workspace import Workspace
 
 log = logging.getLogger("ratchet.conductor")
+
+WAITS_FOR_MONEY = "limit reached: what is left of the dollars is set aside"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +64,7 @@ class Conductor:
         state: Path,
         limits: RunLimits,
         environment: EnvironmentPaths,
+        ledger: Ledger | None = None,
     ) -> None:
         self.setting = Setting(
             campaign,
@@ -73,13 +78,15 @@ class Conductor:
             environment,
             self.pause,
             self.wake,
+            ledger,
         )
         self.desk = self.setting.desk = TrialDesk(self.setting)
         self.store = store
         self.host = host
         self.limits = limits
-        self._drafting = Drafting(self.setting)
-        self._measuring = Measuring(self.setting)
+        self._reviewing = Reviewing(self.setting)
+        self._drafting = Drafting(self.setting, self._reviewing)
+        self._measuring = Measuring(self.setting, self._reviewing)
         self._merging = Merging(self.setting, self._measuring)
         self._wake = asyncio.Event()
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -87,6 +94,7 @@ class Conductor:
         self._stop: str | None = None
         self._withdraw = False
         self._first = 0  # proposals before this engine run
+        self._unpaid = ""  # why no trial may start for want of money
         self._hours_before = 0.0
 
     @property
@@ -98,10 +106,30 @@ class Conductor:
         """Whether something is being done for a trial now; one whose launch failed waits for a resume."""
         return f"trial {trial}" in self._tasks
 
-    def reconfigure(self, config: Config) -> None:
-        """A changed ratchet.toml: in force from the next turn."""
+    def reconfigure(self, config: Config, proposer: Proposer | None = None) -> None:
+        """A changed ratchet.toml: in force from the next turn. Drafts at work end with the old proposer."""
         self.setting.config = config
+        self.setting.proposer = proposer or self.setting.proposer
+        self._drafting.exhausted = ""
+        self.resumed()
+
+    def resumed(self) -> None:
+        """Somebody says that it may go on: what was refused for want of money is tried again."""
+        self._drafting.forget_refusal()
+        self._unpaid = ""
         self.wake()
+
+    async def rerun(self, experiment: ExperimentRow, seeds: int, actor: str) -> tuple[int, str]:
+        """Queue further runs of an experiment and its base; returns how many, or 0 and why none."""
+        queued = await self._measuring.rerun(experiment, seeds, actor)
+        self.wake()
+        return queued
+
+    async def step_back(self, number: int, actor: str, reason: str) -> tuple[str, str]:
+        """Put the keep of experiment ``number`` (0: the baseline) in force again; (refusal, what was done)."""
+        answer = await self._merging.step_back(number, actor, reason)
+        self.wake()
+        return answer
 
     # --- the loop -------------------------------------------------------------------------------
 
@@ -125,6 +153,8 @@ class Conductor:
         """One look at the rows: start what can start. Returns why the run is over, or None."""
         if self._fault is not None:
             raise self._fault
+        if self._unpaid and await self._can_pay():
+            self._unpaid = ""
         now = await self._look()
         if self._stop is not None:
             return self._stop
@@ -165,12 +195,12 @@ class Conductor:
 
     def _finished(self, now: Situation) -> str | None:
         """A limit is reached (or nothing is left to propose) and everything begun has come to its end."""
-        reason = self._limit(now) or self._drafting.exhausted
+        reason = self._limit(now) or self._unpaid or self._drafting.exhausted or self._drafting.over_budget
         if not reason or now.campaign.state != "running":
             return None
         if not now.campaign.calibration and not self._out_of_time(now):
             return None  # also `--experiments 0` brings the baseline's noise
-        if self._out_of_time(now):
+        if self._out_of_time(now) or self._unpaid:
             # Running trials end in their own time; what is queued waits for the next run.
             return None if any(t.state != TrialState.QUEUED for t in now.trials) or self._tasks else reason
         waiting = [e for e in now.experiments if e.state not in (S.REVIEW, S.KEEP_REVIEW)]
@@ -236,6 +266,8 @@ class Conductor:
             self._spawn(key, self._measuring.measure(now, experiment))
         elif state is S.JUDGING and now.campaign.calibration:
             self._spawn(key, self._measuring.judge(now, experiment))
+        elif self._reviewing.due(now, experiment):
+            self._spawn(key, self._reviewing.decide(now, experiment))
         elif state is S.MERGING and experiment is self._merging.first(now):
             self._spawn(key, self._merging.merge(now, experiment))
 
@@ -275,7 +307,7 @@ class Conductor:
             begun = trial.state == TrialState.RUNNING or (trial.state == TrialState.LAUNCHING and not paused)
             if begun and f"trial {trial.id}" not in self._tasks:
                 self._spawn(f"trial {trial.id}", self._trial(trial, None))
-        if now.campaign.state != "running" or self._out_of_time(now):
+        if now.campaign.state != "running" or self._out_of_time(now) or self._unpaid:
             return
         for trial in now.trials:
             if trial.state != TrialState.QUEUED or f"trial {trial.id}" in self._tasks:
@@ -291,7 +323,23 @@ class Conductor:
                 return
             if allocation is None:
                 return
-            self._spawn(f"trial {trial.id}", self._trial(trial, allocation))
+            self._spawn(f"trial {trial.id}", self._trial(trial, self._priced(allocation)))
+
+    def _priced(self, allocation: Allocation) -> Allocation:
+        """With its share of what the host costs."""
+        host = next((h for h in self.setting.config.hosts if h.name == allocation.host), None)
+        if host is None or not host.usd_per_hour:
+            return allocation
+        return replace(allocation, nano_per_second=per_second(host.usd_per_hour, self.host.capacity))
+
+    async def _can_pay(self) -> bool:
+        """Whether the trial that was refused for want of money could start now."""
+        ledger = self.setting.ledger
+        if ledger is None or (room := await ledger.room("device")) is Room.FREE:
+            return True
+        # What is set aside may become free again: then it is no limit, and the trial waits.
+        self._unpaid = self._unpaid if room is Room.REACHED else WAITS_FOR_MONEY
+        return False
 
     async def _drop(self, trial: TrialRow, why: str) -> None:
         await self.store.write(writes.trial_dropped, self.campaign.id, trial.id, why)
@@ -299,6 +347,9 @@ class Conductor:
     async def _trial(self, trial: TrialRow, allocation: Allocation | None) -> None:
         try:
             await self.desk.run(trial, allocation)
+        except OverBudget as error:
+            self._unpaid = f"limit reached: {error.message}"
+            return
         except (RatchetError, asyncio.CancelledError):
             raise
         except Exception as error:

@@ -23,6 +23,7 @@ from engine.config_sections import (
     JudgeSection,
     LimitsSection,
     MetricSection,
+    PriceSection,
     ProjectSection,
     ProposerSection,
     ReviewSection,
@@ -55,6 +56,7 @@ class Config(Section):
     sandbox: SandboxSection = SandboxSection()
     storage: StorageSection = StorageSection()
     hosts: Annotated[tuple[HostSection, ...], BeforeValidator(as_tuple)] = (HostSection(),)
+    prices: dict[str, PriceSection] = {}  # by model id
     _text: str = PrivateAttr(default="")
 
     @property
@@ -72,10 +74,6 @@ class Config(Section):
         asks = {
             '[metric] mode = "scored" (use "evaluated" or "reported")': self.metric.mode == "scored",
             "[data] holdout": bool(self.data.holdout),
-            '[proposer] kind = "claude" (use "search" or "command")': self.proposer.kind == "claude",
-            "[review] ask_if": bool(self.review.ask_if),
-            "[review] unanswered_after": bool(self.review.unanswered_after),
-            "[limits] dollars": self.limits.dollars not in (None, 0),
             "[[hosts]] ssh": any(host.ssh for host in self.hosts),
             "[[hosts]] slurm": any(host.slurm for host in self.hosts),
             "more than one of [[hosts]]": len(self.hosts) > 1,
@@ -151,6 +149,7 @@ def _sections(document: dict[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
             home = [table for table, model in TABLES.items() if name in _keys(model)]
             hint = f'; "{name}" belongs in [{home[0]}]' if home else ""
             problems.append(Problem((name,), unknown_key(name, list(Config.model_fields), "table") + hint))
+    _prices(document.get("prices", {}), sections, problems)
     for name, model in TABLES.items():
         value = document.get(name)
         if name == "hosts":
@@ -167,6 +166,14 @@ def _sections(document: dict[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
         elif (section := _section(model, value or {}, (name,), problems)) is not None:
             sections[name] = section
     return sections, problems
+
+
+def _prices(value: Any, sections: dict[str, Any], problems: list[Problem]) -> None:
+    if not isinstance(value, dict):
+        problems.append(Problem(("prices",), 'expected tables [prices."model-id"]'))
+        return
+    found = {model: _section(PriceSection, table, ("prices", model), problems) for model, table in value.items()}
+    sections["prices"] = {model: section for model, section in found.items() if section is not None}
 
 
 def _section(model: type[Section], value: Any, where: Where, problems: list[Problem]) -> Section | None:
@@ -193,6 +200,14 @@ def _across(sections: dict[str, Any]) -> list[Problem]:
     metric, trial = sections.get("metric"), sections.get("trial")
     if metric and trial and metric.mode == "evaluated" and not trial.evaluate.strip():
         problems.append(Problem(("trial", "evaluate"), 'missing: [metric] mode = "evaluated" needs the command'))
+    proposer, limits = sections.get("proposer"), sections.get("limits")
+    if proposer and limits and proposer.kind == "claude" and limits.dollars is None:
+        problems.append(
+            Problem(
+                ("limits", "dollars"),
+                'missing: kind = "claude" spends money: give a limit, e.g. dollars = 20.0, or "unlimited"',
+            )
+        )
     names = [host.name for host in sections.get("hosts", ())]
     for index, name in enumerate(names):
         if name in names[:index]:

@@ -242,11 +242,62 @@ class ProposerSection(Section):
     effort: Literal["low", "medium", "high", "xhigh", "max"] = Field(default="medium", description="kind = claude")
     drafts: Annotated[int, Field(ge=1)] = Field(default=2, description="proposals prepared ahead")
     repairs: Count = Field(default=2, description="attempts at mending a candidate that crashes")
-    fallback_models: Names = Field(default=(), description="kind = claude: used when the model is overloaded")
+    fallback_models: Names = Field(
+        default=(), description='kind = claude: asked when the model refuses or is overloaded, ["claude-opus-5"]'
+    )
+    max_tokens: Annotated[int, Field(ge=1024)] = Field(
+        default=16_000, description="kind = claude: output of one request at most, thinking included"
+    )
+    requests: Annotated[int, Field(ge=1)] = Field(
+        default=40, description="kind = claude: requests for one proposal at most; then it gave up"
+    )
+    brief_tokens: Annotated[int, Field(ge=2000)] = Field(
+        default=60_000, description="kind = claude: the brief is condensed to this many tokens"
+    )
+    plateau: Count = Field(default=20, description="this many proposals without a keep are a plateau; 0 = never")
+    stall_seconds: Positive = Field(default=180, description="kind = claude: silence after which a stream is cut")
+    base_url: str = Field(default="", description="kind = claude: another server that speaks /v1/messages")
+    headers: dict[str, str] = Field(default={}, description="kind = claude: sent with every request")
+    without: Annotated[
+        tuple[Literal["effort", "thinking", "cache", "strict", "eager", "editor"], ...], BeforeValidator(as_tuple)
+    ] = Field(
+        default=(),
+        description="kind = claude: parts of the API that the server does not speak: effort, thinking, cache,\n"
+        "strict, eager, editor",
+    )
+    key_file: str = Field(
+        default="", description="a file (mode 0600) with the API key; else the variable ANTHROPIC_API_KEY"
+    )
+    key_command: str = Field(default="", description='or a command that prints it, e.g. "pass show anthropic"')
+    prompts: str = Field(
+        default="", description="a directory of the project whose system.md, propose.md, repair.md replace ours"
+    )
 
     def contradictions(self) -> Iterator[tuple[str, str]]:
         if self.kind == "command" and not self.command.strip():
             yield "command", 'missing: kind = "command" needs the program to run'
+        if self.key_file and self.key_command:
+            yield "key_command", "give key_file or key_command, not both"
+        if self.prompts:
+            yield from _bad_paths("prompts", (self.prompts,))
+        if self.base_url and not self.base_url.startswith(("http://", "https://")):
+            yield "base_url", f'expected an address such as "http://localhost:8000", got "{self.base_url}"'
+        for name in self.headers:
+            if not re.fullmatch(r"[A-Za-z0-9-]+", name):
+                yield f"headers.{name}", "expected the name of an HTTP header"
+            elif name.lower() in ("authorization", "x-api-key"):
+                yield f"headers.{name}", "a key does not belong in this file: use key_file or key_command"
+
+
+class PriceSection(Section):
+    """What a model costs, in US dollars a million tokens; takes the place of the built-in price."""
+
+    input: Amount = Field(description="input that is not cached")
+    output: Amount = Field(description="output, thinking included")
+    cache_write_5m: Amount | None = Field(default=None, description="absent: 1.25 x input")
+    cache_write_1h: Amount | None = Field(default=None, description="absent: 2 x input")
+    cache_read: Amount | None = Field(default=None, description="absent: as input")
+    read_on: str = Field(default="", description="when and where you read it")
 
 
 class ReviewSection(Section):
@@ -258,6 +309,19 @@ class ReviewSection(Section):
     )
     ask_if: Names = Field(default=(), description='also ask by rule, e.g. ["lines > 80", "paths: data/**"]')
     unanswered_after: str = Field(default="", description='what then, e.g. "30m: reject"; "" = wait')
+
+    def contradictions(self) -> Iterator[tuple[str, str]]:
+        from engine.review import check_rule, parse_unanswered
+
+        for rule in self.ask_if:
+            try:
+                check_rule(rule)
+            except UsageError as error:
+                yield "ask_if", f"{error.message} ({error.mend})"
+        try:
+            parse_unanswered(self.unanswered_after)
+        except UsageError as error:
+            yield "unanswered_after", f"{error.message} ({error.mend})"
 
 
 class LimitsSection(Section):

@@ -29,7 +29,19 @@ def render(config: Config) -> str:
             parts += [_table("[[hosts]]", model, host) for host in config.hosts]
         else:
             parts.append(_table(f"[{name}]", model, getattr(config, name)))
+    parts.append(_prices(config))
     return "\n".join(parts)
+
+
+def _prices(config: Config) -> str:
+    """Only what a person gave: the built-in prices are data of this program, with their date."""
+    lines = ["# What a model costs, in US dollars a million tokens, where the built-in price is not yours:"]
+    lines += ['# [prices."my-model"]', "# input = 2.0", "# output = 10.0"]
+    for name, price in config.prices.items():
+        lines.append(f"[prices.{_key(name)}]")
+        given = price.model_dump(exclude_defaults=True)
+        lines += [f"{key} = {literal(value)}" for key, value in given.items()]
+    return "\n".join(lines) + "\n"
 
 
 def _table(header: str, model: type[Section], section: Section) -> str:

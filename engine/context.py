@@ -1,32 +1,50 @@
 """History into a brief: what a proposer is told about the base version and everything tried before.
 
-Claude's prompt (its token budget, fences, caching) will grow from here; for now the brief is data.
+Facts only; ``engine.prompting`` turns them into Claude's words under a token budget.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from statistics import fmean
 
 from engine.config import Config
-from engine.store import reading
+from engine.store import reading_brief
 from engine.store.reading import CampaignRow, ExperimentRow
-from engine.types import Author, Brief, Effect, Goal, PastExperiment, Purpose, Verdict
+from engine.store.reading_brief import HistoryRow
+from engine.types import (
+    Author,
+    Brief,
+    Effect,
+    Failure,
+    Goal,
+    Note,
+    PastExperiment,
+    Remaining,
+    Verdict,
+)
 
-HISTORY_LIMIT = 2000
+DETAIL_LINES = 5  # of what a failed trial said last
+_JUDGED = (Verdict.DISCARD, Verdict.CRASH, Verdict.INVALID)
 
 
 def past(conn: sqlite3.Connection, campaign: CampaignRow) -> tuple[PastExperiment, ...]:
-    """Every earlier experiment that became a proposal, oldest first."""
-    rows = reading.experiments(conn, campaign.id, last=HISTORY_LIMIT)
-    return tuple(_past(r, campaign) for r in rows if r.candidate is not None)
+    """Every experiment that became a proposal: settled ones in the order of their verdicts, then open ones."""
+    return tuple(_past(row, campaign) for row in reading_brief.history(conn, campaign.id))
 
 
-def _past(row: ExperimentRow, campaign: CampaignRow) -> PastExperiment:
+def _past(row: HistoryRow, campaign: CampaignRow) -> PastExperiment:
     effect = None
     if row.effect is not None and row.effect_low is not None and row.effect_high is not None:
-        effect = Effect(row.effect, row.effect_low, row.effect_high, 0, 0)
+        effect = Effect(
+            row.effect,
+            row.effect_low,
+            row.effect_high,
+            int(row.effect_detail.get("n_candidate", 0)),
+            int(row.effect_detail.get("n_incumbent", 0)),
+            bool(row.effect_detail.get("paired", False)),
+        )
     settled = row.verdict if row.state == "settled" else None
     return PastExperiment(
         number=row.number,
@@ -37,19 +55,37 @@ def _past(row: ExperimentRow, campaign: CampaignRow) -> PastExperiment:
         effect=effect,
         parameters=row.parameters,
         on_incumbent=row.base == campaign.incumbent,
+        hypothesis=row.hypothesis,
+        reason=_reason(row),
+        kind=row.kind,
+        state=row.state,
+        author_detail=row.author_detail,
+        fingerprint=row.fingerprint,
+        outcome=row.outcome,
     )
+
+
+def _reason(row: HistoryRow) -> str:
+    """The verdict's words, and behind a crash what the trial said last."""
+    last = "\n".join(line for line in row.detail.splitlines()[-DETAIL_LINES:] if line.strip())
+    return row.reason if not last or last in row.reason else f"{row.reason}: {last}"
+
+
+def plateau(history: Iterable[PastExperiment]) -> int:
+    """Proposals judged since the last keep. Open and cancelled ones were not judged and do not count."""
+    count = 0
+    for experiment in history:
+        if experiment.verdict is Verdict.KEEP:
+            count = 0
+        elif experiment.verdict in _JUDGED:
+            count += 1
+    return count
 
 
 def incumbent_score(conn: sqlite3.Connection, campaign: CampaignRow) -> float | None:
     """Mean of the incumbent's runs that took no part in a decision about it."""
-    runs = [
-        t.score
-        for t in reading.trials(conn, campaign.id, version=campaign.incumbent)
-        if t.score is not None
-        and t.protocol == campaign.protocol
-        and t.purpose in (Purpose.CALIBRATE, Purpose.ANCHOR)
-    ]
-    return fmean(runs) if runs else None
+    scores = reading_brief.incumbent_scores(conn, campaign.incumbent, campaign.protocol)
+    return fmean(scores) if scores else None
 
 
 def build(
@@ -59,7 +95,13 @@ def build(
     config: Config,
     files: Mapping[str, bytes],
     checkout: str = "",
+    *,
+    remaining: Remaining | None = None,
+    failure: Failure | None = None,
 ) -> Brief:
+    """The brief of ``experiment``. ``files`` are the incumbent's; the caller knows what remains of the limits,
+    and what failed when this one is to mend it."""
+    history = past(conn, campaign)
     return Brief(
         campaign=campaign.name,
         number=experiment.number,
@@ -69,8 +111,19 @@ def build(
         metric=campaign.metric,
         files=files,
         editable=tuple(config.project.edit),
-        history=past(conn, campaign),
+        history=history,
         incumbent_score=incumbent_score(conn, campaign),
         noise=campaign.calibration["sigma"] if campaign.calibration else None,
         checkout=checkout,
+        notes=tuple(Note(r.text, r.actor, r.id, r.number) for r in reading_brief.said(conn, campaign.id)),
+        experiment=experiment.id,
+        context=tuple(config.project.context),
+        frozen=tuple(config.project.frozen),
+        # A budget in steps is not one in seconds: then the project's own files say what a run may use.
+        trial_seconds=0.0 if config.trial.steps else float(config.trial.train_seconds),
+        constraints=tuple(config.metric.constraints),
+        plateau=plateau(history),
+        plateau_after=config.proposer.plateau,
+        remaining=remaining or Remaining(),
+        failure=failure,
     )

@@ -64,3 +64,11 @@ class HostFault(RatchetError):
 
 class EditRejected(RatchetError):
     """A proposal touches what it may not, or does not apply. Carries an explanation for its author."""
+
+
+class OverBudget(RatchetError):
+    """The worst case of what was about to be spent does not fit under the dollar limit."""
+
+
+class UnknownPrice(UsageError):
+    """A model or host whose price nobody knows: nothing may be spent on it."""

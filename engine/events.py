@@ -144,6 +144,56 @@ class ConfigReloaded:
 
 
 @dataclass(frozen=True, slots=True)
+class Steered:
+    """A person told the proposer something."""
+
+    note: int
+    text: str
+    actor: str
+
+
+@dataclass(frozen=True, slots=True)
+class NoteUsed:
+    note: int
+    number: int  # of the experiment whose brief carried it first
+
+
+@dataclass(frozen=True, slots=True)
+class AutopilotSet:
+    """The next ``count`` waiting proposals and keeps are accepted without asking; 0: no more."""
+
+    count: int
+    actor: str
+
+
+@dataclass(frozen=True, slots=True)
+class SteppedBack:
+    """A person put an earlier keep (number 0: the baseline) in force again, as a new commit."""
+
+    number: int
+    previous: str
+    commit: str
+    actor: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Plateau:
+    """So many proposals were judged since the last keep."""
+
+    proposals: int
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetReached:
+    """Nothing more fits under the dollar limit. Billionths of a dollar."""
+
+    cap: int
+    spent: int
+    reserved: int
+
+
+@dataclass(frozen=True, slots=True)
 class Warned:
     """Something a person should see; nothing stopped."""
 
@@ -170,6 +220,12 @@ Event = (
     | DecisionTaken
     | RequestAnswered
     | ConfigReloaded
+    | Steered
+    | NoteUsed
+    | Plateau
+    | AutopilotSet
+    | SteppedBack
+    | BudgetReached
     | Warned
 )
 

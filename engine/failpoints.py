@@ -31,6 +31,7 @@ NAMES: tuple[str, ...] = (
     "merge.advanced",
     "merge.confirmed",
     "settled",
+    "stepback.stored",
 )
 
 _armed, _, _count = os.environ.get("RATCHET_FAILPOINT", "").partition(":")

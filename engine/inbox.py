@@ -14,7 +14,10 @@ from typing import Any
 
 from engine.errors import RatchetError
 
-KINDS = ("accept", "reject", "pause", "resume", "stop", "stop_trial")
+KINDS = (
+    "accept", "reject", "undo", "edit", "autopilot", "rerun", "pin", "unpin", "step_back", "steer",
+    "pause", "resume", "stop", "stop_trial",
+)  # fmt: skip
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS request (

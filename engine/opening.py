@@ -10,20 +10,21 @@ import hashlib
 import json
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine import effect
+from engine.authors import Authors, refuse_unready
 from engine.clock import Clock
 from engine.config import Config
 from engine.environment import EnvironmentPaths, ensure_environment
 from engine.errors import HostFault, RatchetError, UsageError
+from engine.ledger import Ledger
 from engine.programs import refuse_missing
-from engine.proposers.command import CommandProposer
-from engine.proposers.search import SearchProposer
+from engine.prices import Prices
 from engine.runners import Containment, Host
 from engine.runners.local import LocalHost
 from engine.store import reading, writes
@@ -48,6 +49,8 @@ class Opening:
     host: Host
     proposer: Proposer
     environment: EnvironmentPaths
+    ledger: Ledger
+    authors: Authors
 
 
 def refuse_unsupported(config: Config) -> None:
@@ -70,13 +73,23 @@ async def require_git(project: Path) -> None:
 
 
 async def open_campaign(
-    project: Path, state: Path, config: Config, order: Order, store: StoreThread, clock: Clock
+    project: Path,
+    state: Path,
+    config: Config,
+    order: Order,
+    store: StoreThread,
+    clock: Clock,
+    cap: Callable[[], int | None] = lambda: None,
 ) -> Opening:
-    """The campaign that ``order`` means: an existing one goes on, otherwise it is begun."""
+    """The campaign that ``order`` means: an existing one goes on, otherwise it is begun.
+
+    ``cap``: nano-dollars that the whole campaign may spend, asked whenever something is spent.
+    """
     workspace = await Workspace.open(project, state, clock)
     await workspace.exclude_state()
     environment = await ensure_environment(config, project, state, clock)
     await refuse_missing(config, project, environment)
+    refuse_unready(project, config)
     host = LocalHost(
         config.hosts[0].name,
         state,
@@ -87,7 +100,6 @@ async def open_campaign(
     await host.open()
     try:
         refuse_weak_containment(config, host.containment)
-        proposer = make_proposer(config, workspace, clock)
         campaign = await store.read(reading.campaign, order.campaign)
         if (
             campaign is not None
@@ -116,7 +128,10 @@ async def open_campaign(
             await store.write(writes.set_campaign_state, campaign.id, "running", by="engine start")
         found = await store.read(reading.campaign, campaign.name)
         assert found is not None
-        return Opening(found, workspace, host, proposer, environment)
+        ledger = Ledger(store, found.id, Prices.load(config.prices), cap)
+        await ledger.recover()
+        authors = Authors(project, state, workspace, store, found, ledger, clock)
+        return Opening(found, workspace, host, authors.make(config), environment, ledger, authors)
     except BaseException:
         await host.close()
         raise
@@ -159,6 +174,8 @@ async def _check_branch(campaign: CampaignRow, workspace: Workspace, store: Stor
     head = await workspace.head(campaign.name)
     if head is None:
         await workspace.advance(campaign.name, None, campaign.head)
+    elif head == await store.read(reading.stepped_back_from, campaign):
+        await workspace.advance(campaign.name, head, campaign.head)
     elif head != campaign.head and not await store.read(reading.merge_under_way, campaign.id):
         raise RatchetError(
             f"refs/ratchet/{campaign.name}/head is at {head[:12]}, the store says {campaign.head[:12]}",
@@ -196,17 +213,6 @@ def refuse_weak_containment(config: Config, found: Containment) -> None:
             "install util-linux with user namespaces allowed, or write [sandbox] require = []: a process that"
             " escapes then outlives its run",
         )
-
-
-def make_proposer(config: Config, workspace: Workspace, clock: Clock) -> Proposer:
-    if config.proposer.kind == "command":
-        return CommandProposer(
-            config.proposer.command,
-            lambda directory, base: workspace.changes_in(Path(directory), base),
-            clock,
-            environment=config.environment.pass_,
-        )
-    return SearchProposer(config.proposer.ranges)
 
 
 # --- what makes scores comparable ------------------------------------------------------------------------

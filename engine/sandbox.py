@@ -13,28 +13,78 @@ To come above and between them, each as one more ``Rung``: bubblewrap (files and
 
 from __future__ import annotations
 
-import asyncio
-import os
-import shutil
-import tempfile
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+import secrets
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from engine.clock import Clock
 from engine.errors import HostFault
 from engine.runners import Containment
 from engine.runners.launcher import job_script
-from engine.runners.transport import LocalTransport, trusted_environment
+from engine.runners.transport import LocalTransport, Transport
 
 DEAD_WITHIN_SECONDS = 2.0
 START_SECONDS = 10.0
 
-# Keeps standard output open for as long as it lives: the pipe's end is the proof of its death.
-ESCAPE = "(env -i setsid /bin/sh -c 'echo alive; exec sleep 15' &); sleep 15"
-ESCAPE_WITH_TOKEN = "(setsid /bin/sh -c 'echo alive; exec sleep 15' &)"
-KEEPER = '"$@" & wait'
+# The proofs are scripts, so that they are the same at the other end of an ssh connection. The escapee keeps
+# a pipe open for as long as it lives: the pipe's end is the proof of its death. They print "proved", or why not.
+_TOOLS = """
+within() { # TENTHS CONDITION...
+    tenths=$1 && shift
+    until "$@" 2>/dev/null; do
+        [ "$tenths" -gt 0 ] || return 1
+        tenths=$((tenths - 1))
+        sleep 0.1
+    done
+}
+fail() {
+    printf '%s\\n' "$1"
+    exit 0
+}
+"""
+_WATCHED = """
+d=$(mktemp -d) || exit 1
+trap 'rm -rf "$d"' EXIT
+mkfifo "$d/pipe" && : >"$d/said" || exit 1
+{ cat "$d/pipe" >"$d/said" && : >"$d/closed"; } >/dev/null 2>&1 </dev/null &
+"""
+PROVE_RUNG = (
+    _TOOLS
+    + """
+tied=$1 start=$2 dead=$3
+shift 3
+said=$("$@" /bin/sh -c 'exit 7' 2>&1 </dev/null)
+code=$?
+[ "$code" = 7 ] || fail "${said:-exit status $code}"
+"""
+    + _WATCHED
+    + """
+escape='(env -i setsid /bin/sh -c "echo alive; exec sleep 15" &); sleep 15'
+[ "$tied" = 0 ] || set -- /bin/sh -c '"$@" & wait' sh "$@"
+"$@" /bin/sh -c "$escape" >"$d/pipe" 2>/dev/null </dev/null &
+keeper=$!
+within "$start" grep -q alive "$d/said" || fail 'a process under it ended before it could try to escape'
+kill -KILL "$keeper"
+within "$dead" test -e "$d/closed" || fail 'a process that double-forked outlived its keeper'
+echo proved
+"""
+)
+PROVE_SWEEP = (
+    _TOOLS
+    + """
+token=$1 start=$2 dead=$3
+"""
+    + _WATCHED
+    + """
+cat >"$d/job.sh" && mkdir "$d/control" && printf 'token=%s\\n' "$token" >"$d/control/plan.sh" || exit 1
+escape='(setsid /bin/sh -c "echo alive; exec sleep 15" &)'
+RATCHET_ATTEMPT_TOKEN=$token /bin/sh -c "$escape" >"$d/pipe" 2>/dev/null </dev/null
+within "$start" grep -q alive "$d/said" || fail 'a process could not be started (setsid is missing)'
+left=$(sh "$d/job.sh" "$d" clear)
+[ "$left" = 0 ] && within "$dead" test -e "$d/closed" || fail 'the sweep missed a process that carried its token'
+echo proved
+"""
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +112,7 @@ def _unshare_rungs() -> tuple[Rung, ...]:
 
 
 LADDER = _unshare_rungs()
+_COMMANDS = ("setpriv", "unshare")
 
 _found: Containment | None = None
 
@@ -74,15 +125,20 @@ async def probe(clock: Clock) -> Containment:
     return _found
 
 
-async def climb(clock: Clock, ladder: Sequence[Rung]) -> Containment:
-    """The first rung of ``ladder`` that holds, else the sweep. ``refused`` says why higher ones do not."""
+async def climb(clock: Clock, ladder: Sequence[Rung], transport: Transport | None = None) -> Containment:
+    """The first rung of ``ladder`` that holds, else the sweep. ``refused`` says why higher ones do not.
+
+    On this machine, or on ``transport``'s. Raises HostFault when none holds.
+    """
+    there = transport or LocalTransport(clock)
+    known = await _find_commands(there, ladder)
     refused: dict[str, str] = {}
     for rung in ladder:
-        wrap = _with_paths(rung.argv)
+        wrap = _with_paths(rung.argv, known)
         if isinstance(wrap, str):
             refused.setdefault(rung.kind, wrap)
             continue
-        failure = await _try_rung(clock, wrap, rung.dies_with_job)
+        failure = await _try_rung(there, wrap, rung.dies_with_job)
         if not failure:
             killed = "its job" if rung.dies_with_job else "its wrapper"
             proof = (
@@ -92,7 +148,7 @@ async def climb(clock: Clock, ladder: Sequence[Rung]) -> Containment:
             above = {kind: why for kind, why in refused.items() if kind != rung.kind}
             return Containment(rung.kind, wrap, proof, above)
         refused.setdefault(rung.kind, failure)
-    failure = await _try_sweep(clock)
+    failure = await _try_sweep(there)
     if failure:
         raise HostFault(
             f"nothing here contains a process that escapes: {failure}",
@@ -105,107 +161,43 @@ async def climb(clock: Clock, ladder: Sequence[Rung]) -> Containment:
     return Containment("sweep", (), proof, refused)
 
 
-def _with_paths(argv: tuple[str, ...]) -> tuple[str, ...] | str:
+async def _find_commands(there: Transport, ladder: Sequence[Rung]) -> dict[str, str]:
+    """The absolute paths of the commands that the ladder names bare."""
+    names = sorted({word for rung in ladder for word in rung.argv if word in _COMMANDS})
+    script = 'for name; do printf "%s=" "$name"; command -v "$name" || echo; done'
+    found = await there.run(["sh", "-c", script, "sh", *names])
+    pairs = (line.split("=", 1) for line in found.stdout.decode("utf-8", "replace").splitlines() if "=" in line)
+    return {name: path for name, path in pairs if path.startswith("/")}
+
+
+def _with_paths(argv: tuple[str, ...], known: Mapping[str, str]) -> tuple[str, ...] | str:
     """``argv`` with absolute commands, for a trial's PATH is its own; or what is missing."""
-    path = trusted_environment()["PATH"]
-    full = []
     for word in argv:
-        if word in ("setpriv", "unshare"):
-            found = shutil.which(word, path=path)
-            if found is None:
-                return f"{word} is not installed (util-linux)"
-            word = found
-        full.append(word)
-    return tuple(full)
+        if word in _COMMANDS and word not in known:
+            return f"{word} is not installed (util-linux)"
+    return tuple(known.get(word, word) for word in argv)
 
 
-async def _try_rung(clock: Clock, wrap: Sequence[str], dies_with_job: bool) -> str:
+async def _try_rung(there: Transport, wrap: Sequence[str], dies_with_job: bool) -> str:
     """Why the rung does not hold, or ""."""
+    return await _prove(there, PROVE_RUNG, (str(int(dies_with_job)), *_tenths(), *wrap))
+
+
+async def _try_sweep(there: Transport) -> str:
+    """Why job.sh's own sweep does not find an escapee by its token, or ""."""
+    return await _prove(there, PROVE_SWEEP, (f"probe-{secrets.token_hex(8)}", *_tenths()), job_script())
+
+
+def _tenths() -> tuple[str, str]:
+    return f"{START_SECONDS * 10:.0f}", f"{DEAD_WITHIN_SECONDS * 10:.0f}"
+
+
+async def _prove(there: Transport, script: str, words: Sequence[str], input: bytes = b"") -> str:
     try:
-        passed = await LocalTransport(clock).run([*wrap, "/bin/sh", "-c", "exit 7"], seconds=START_SECONDS)
+        done = await there.run(["sh", "-c", script, "sh", *words], input=input, seconds=6 * START_SECONDS)
     except HostFault as fault:
         return fault.message
-    if passed.code != 7:
-        return passed.complaint
-    keeper = ("/bin/sh", "-c", KEEPER, "sh") if dies_with_job else ()
-    async with _escapee(clock, (*keeper, *wrap, "/bin/sh", "-c", ESCAPE)) as escapee:
-        if not await escapee.says_alive():
-            return "a process under it ended before it could try to escape"
-        escapee.kill_keeper()
-        return "" if await escapee.is_dead() else "a process that double-forked outlived its keeper"
-
-
-async def _try_sweep(clock: Clock) -> str:
-    """Why job.sh's own sweep does not find an escapee by its token, or ""."""
-    token = f"probe-{os.getpid()}-{clock.monotonic():.6f}"
-    with tempfile.TemporaryDirectory(prefix="ratchet-probe-") as directory:
-        control = Path(directory) / "control"
-        control.mkdir()
-        (control / "plan.sh").write_text(f"token={token}\n")
-        async with _escapee(clock, ("/bin/sh", "-c", ESCAPE_WITH_TOKEN), token) as escapee:
-            if not await escapee.says_alive():
-                return "a process could not be started (setsid is missing)"
-            cleared = await LocalTransport(clock).run(["sh", "-s", directory, "clear"], input=job_script())
-            if cleared.stdout.strip() == b"0" and await escapee.is_dead():
-                return ""
-            return f"the sweep missed a process that carried its token: {cleared.complaint}"
-
-
-@dataclass(frozen=True, slots=True)
-class _Escapee:
-    """A process that tries to outlive its keeper. All that descend from it hold ``pipe`` open."""
-
-    clock: Clock
-    keeper: asyncio.subprocess.Process
-    pipe: asyncio.StreamReader
-
-    async def says_alive(self) -> bool:
-        try:
-            return await self.clock.timeout(self.pipe.readline(), START_SECONDS) == b"alive\n"
-        except TimeoutError:
-            return False
-
-    async def is_dead(self) -> bool:
-        try:
-            await self.clock.timeout(self.pipe.read(), DEAD_WITHIN_SECONDS)
-        except TimeoutError:
-            return False
-        return True
-
-    def kill_keeper(self) -> None:
-        try:
-            self.keeper.kill()
-        except ProcessLookupError:  # ended by itself
-            pass
-
-
-@asynccontextmanager
-async def _escapee(clock: Clock, argv: Sequence[str], token: str = "") -> AsyncIterator[_Escapee]:
-    # A pipe of our own: asyncio's would have the keeper's end wait for the escapee's.
-    reading, writing = os.pipe()
-    pipe = asyncio.StreamReader()
-    loop = asyncio.get_running_loop()
-    transport, _ = await loop.connect_read_pipe(
-        lambda: asyncio.StreamReaderProtocol(pipe), os.fdopen(reading, "rb", buffering=0)
-    )
-    try:
-        try:
-            keeper = await asyncio.create_subprocess_exec(
-                *argv,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=writing,
-                stderr=asyncio.subprocess.DEVNULL,
-                env={**trusted_environment(), **({"RATCHET_ATTEMPT_TOKEN": token} if token else {})},
-                cwd="/",
-                start_new_session=True,
-            )
-        finally:
-            os.close(writing)
-        escapee = _Escapee(clock, keeper, pipe)
-        try:
-            yield escapee
-        finally:
-            escapee.kill_keeper()
-            await keeper.wait()
-    finally:
-        transport.close()
+    lines = done.stdout.decode("utf-8", "replace").split("\n")
+    if lines[0] == "proved":
+        return ""
+    return lines[0] or done.complaint

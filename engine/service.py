@@ -7,11 +7,14 @@ else. Run as ``python -m engine.service PROJECT`` by ``start_detached``.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import importlib
 import json
 import logging
+import os
 import signal
+import stat
 import subprocess
 import sys
 from collections.abc import Callable, Coroutine
@@ -19,15 +22,16 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from engine import __version__
+from engine import __version__, api_key
 from engine import config as configuration
 from engine import lock as locking
+from engine.authors import refuse_unready
 from engine.clock import Clock, RealClock
 from engine.conductor import Conductor, RunLimits
 from engine.config import Config
 from engine.errors import ConfigError, Fenced, RatchetError, StorageFull, UsageError
 from engine.failpoints import hit
-from engine.inbox import Inbox, Request
+from engine.inbox import Inbox
 from engine.lock import EngineLock, Holder
 from engine.opening import (
     PAUSED_BY,
@@ -38,6 +42,8 @@ from engine.opening import (
     refuse_unsupported,
     require_git,
 )
+from engine.prices import NANO, Prices, cap_of
+from engine.requests import Requests
 from engine.runners import Host
 from engine.state_folder import create_state_directory
 from engine.store import reading, writes
@@ -63,6 +69,7 @@ class Order:
     campaign: str | None = None
     experiments: int | None = None
     hours: float | None = None
+    dollars: float | None = None  # this engine run may spend so much, within the file's limit
     proposer: str | None = None
     committed: bool = False
     take_over: bool = False
@@ -84,6 +91,7 @@ async def serve(
     project = Path(order.project).resolve()
     config = with_order(configuration.load(project), order)
     refuse_unsupported(config)
+    api_key.guard_process()
     await require_git(project)
     state = create_state_directory(project)
     lock = EngineLock(state)
@@ -136,6 +144,15 @@ class Engine:
         self.clock, self.lock, self.mine = clock, lock, mine
         self.alone = alone
         self._signal = ""
+        self._spent_before = 0  # nano-dollars, when this engine opened the campaign
+
+    def _cap(self) -> int | None:
+        """Nano-dollars that the campaign may spend in all: the file's limit, and this run's own."""
+        mine = self.order.dollars
+        caps = [] if (given := cap_of(self.config.limits.dollars)) is None else [given]
+        if mine is not None:
+            caps.append(self._spent_before + (cap_of(mine) or 0))
+        return min(caps, default=None)
 
     async def run(self, on_ready: Callable[[], None] | None) -> str:
         inbox = Inbox(self.state / "inbox.db")
@@ -148,9 +165,12 @@ class Engine:
             )
             await store.write(writes.engine_started, self.mine.host, self.mine.pid)
             hit("engine.started")
-            opening = await open_campaign(self.project, self.state, self.config, self.order, store, self.clock)
+            opening = await open_campaign(
+                self.project, self.state, self.config, self.order, store, self.clock, self._cap
+            )
             hit("campaign.created")
             try:
+                self._spent_before = (await opening.ledger.balance()).spent
                 conductor = self._conductor(opening, store)
                 await self._say_limits(opening, store)
                 inbox.put_to_sleep()
@@ -160,6 +180,7 @@ class Engine:
                     on_ready()
                 reason = await self._serve(conductor, opening, store, inbox)
             finally:
+                await opening.authors.close()
                 await opening.host.close()
             return reason
         except Fenced as error:
@@ -188,6 +209,7 @@ class Engine:
             clock=self.clock,
             state=self.state,
             environment=opening.environment,
+            ledger=opening.ledger,
             limits=RunLimits(
                 self.order.experiments if self.order.experiments is not None else limits.experiments,
                 self.order.hours if self.order.hours is not None else limits.hours,
@@ -202,6 +224,7 @@ class Engine:
             "hours": self.order.hours if self.order.hours is not None else limits.hours,
             "experiments_before": await store.read(reading.proposed, opening.campaign.id, settled_only=True),
             "seconds_before": opening.campaign.active_seconds,
+            "dollars": None if (cap := self._cap()) is None else cap / NANO,
             "review": self.config.review.mode,
             "capacity": opening.host.capacity,
             "containment": opening.host.containment.kind,
@@ -230,6 +253,7 @@ class Engine:
             Upkeep(conductor, store, opening.host, self.state, lambda: self.config).run(),
             self._watch_config(conductor, store, opening),
             self._telemetry(store, opening.host),
+            opening.authors.watch_prompts(lambda: self.config, conductor),
         ]
         if self.alone:
             others.append(self._end_when_stuck(conductor, store))
@@ -283,53 +307,19 @@ class Engine:
 
     async def _answer(self, conductor: Conductor, store: StoreThread, inbox: Inbox) -> None:
         """Carry out what people ask, in order, and answer in the same row."""
+        requests = Requests(conductor)
         seen = -1
         while True:
             version = inbox.data_version()
             if version != seen:
                 seen = version
                 for request in inbox.waiting():
-                    state, outcome = await self._carry_out(conductor, store, request)
+                    state, outcome = await requests.carry_out(request)
                     inbox.answer(request.id, state, outcome, self.clock.now())
                     await store.write(
                         writes.request_answered, conductor.campaign.id, request.id, request.kind, outcome
                     )
             await self.clock.sleep(INBOX_SECONDS)
-
-    async def _carry_out(self, conductor: Conductor, store: StoreThread, request: Request) -> tuple[str, str]:
-        campaign = conductor.campaign
-        args = request.args
-        match request.kind:
-            case "accept" | "reject":
-                row = await store.read(reading.experiment, campaign.id, int(args["number"]))
-                if row is None:
-                    return "refused", f"there is no experiment {args['number']}"
-                refusal = await store.write(
-                    writes.decided,
-                    row.id,
-                    request.kind,
-                    request.actor,
-                    str(args.get("reason", "")),
-                    args.get("revision"),
-                )
-                hit("review.decided")
-                conductor.wake()
-                done = f"experiment {row.number} {request.kind}ed"
-                return ("refused", refusal) if refusal else ("done", done)
-            case "pause":
-                await conductor.pause(f"{PAUSED_BY}{request.actor}", "`ratchet resume` goes on")
-                return "done", "paused; running trials go on to their end"
-            case "resume":
-                await store.write(writes.set_campaign_state, campaign.id, "running", by=request.actor)
-                conductor.wake()
-                return "done", "running"
-            case "stop":
-                conductor.stop(f"stopped by {request.actor}", withdraw=not args.get("leave_trials"))
-                return "done", "stopping"
-            case "stop_trial":
-                await conductor.desk.cancel(int(args["trial"]), f"stopped by {request.actor}")
-                return "done", f"trial {args['trial']} is being ended"
-        return "refused", f"this engine does not know {request.kind!r}"
 
     async def _beat(self, conductor: Conductor, store: StoreThread) -> None:
         """A sign of life, and the time that counts towards ``limits.hours`` (none while paused)."""
@@ -340,7 +330,7 @@ class Engine:
             spent = now - last if conductor.campaign.state == "running" else 0.0
             last = now
             await store.write(writes.beat, conductor.campaign.id, spent)
-            if conductor.limits.hours is not None:
+            if conductor.limits.hours is not None or self.config.review.unanswered_after:
                 conductor.wake()
 
     async def _watch_config(self, conductor: Conductor, store: StoreThread, opening: Opening) -> None:
@@ -355,6 +345,7 @@ class Engine:
                 config = with_order(configuration.load(self.project), self.order)
                 refuse_unsupported(config)
                 refuse_other_metric(config, conductor.campaign)
+                refuse_unready(self.project, config)
             except UsageError as error:
                 await store.write(
                     writes.warn,
@@ -377,9 +368,12 @@ class Engine:
             config.text,
             "the incumbent is measured again under the new protocol" if changed else "other settings",
         )
+        another = config.proposer != self.config.proposer or config.project != self.config.project
+        proposer = opening.authors.make(config) if another else None
         # Nothing is awaited from here on: no trial may start with the new settings under the old protocol.
         self.config = config
-        conductor.reconfigure(config)
+        opening.ledger.prices = Prices.load(config.prices)
+        conductor.reconfigure(config, proposer)
 
     async def _telemetry(self, store: StoreThread, host: Host) -> None:
         readings = DeviceReadings(self.clock, host.name)
@@ -407,11 +401,16 @@ async def start_detached(order: Order, clock: Clock) -> Holder:
             # -P: the project may have a package called engine of its own
             [sys.executable, "-P", "-m", "engine.service", json.dumps(asdict(order))],
             cwd=project,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
             stdout=output,
             stderr=output,
+            env=api_key.environment_without(),
             start_new_session=True,
         )
+    # The key goes by the pipe: arguments and environments are shown by /proc.
+    assert process.stdin is not None
+    with contextlib.suppress(BrokenPipeError), process.stdin as pipe:
+        pipe.write(api_key.taken().encode())
     waited = 0.0
     while True:
         found = locking.holder(state)
@@ -454,7 +453,13 @@ async def stop_engine(state: Path, inbox: Inbox, actor: str, clock: Clock, *, le
 
 
 def main(argv: list[str]) -> int:
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
+    handler = logging.StreamHandler()
+    handler.addFilter(api_key.Redacting())
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s", handlers=[handler]
+    )
+    if stat.S_ISFIFO(os.fstat(0).st_mode):
+        api_key.take(sys.stdin.read(api_key.KEY_BYTES))
     order = Order(**json.loads(argv[1]))
     try:
         log.info("engine of ratchet-console %s: %s", __version__, order)

@@ -20,8 +20,9 @@ from engine import early_stop, metrics
 from engine.config import Config, expand_command
 from engine.constraints import parse_constraint
 from engine.environment import METRICS_FILE, data_links, trial_environment
-from engine.errors import HostFault, StorageFull
+from engine.errors import HostFault, OverBudget, StorageFull
 from engine.failpoints import hit
+from engine.ledger import attempt_seconds
 from engine.runners import (
     AttemptPlan,
     Exited,
@@ -37,9 +38,9 @@ from engine.runners import (
 from engine.runners.allocations import allocation_environment
 from engine.series import Curves
 from engine.stages import Setting
-from engine.store import reading, writes
+from engine.store import reading, spending, writes
 from engine.store.reading import AttemptRow, TrialRow
-from engine.types import Allocation, AttemptState, Score, TrialOutcome
+from engine.types import Allocation, AttemptState, Purpose, Score, TrialOutcome
 
 MAX_ATTEMPTS = 3
 BUSY_SECONDS = 2.0  # until a device that somebody else holds is asked for again, doubling
@@ -49,6 +50,8 @@ FLUSH_SECONDS = 0.5
 GUARD_SECONDS = 5.0
 TAIL_BYTES = 6000
 FILE_LIMIT = 16 << 20
+SMOKE_SECONDS = 120.0  # deadline of the smoke step: imports and compilation are not free
+SMOKE_BUDGET, SMOKE_STEPS = 2, 2
 LEAST_ROOM = 1 << 20  # bytes free, below which a failing trial is no evidence
 _ENDED = (AttemptState.ENDED, AttemptState.LOST)
 _OUTCOMES = {
@@ -126,17 +129,35 @@ class TrialDesk:
 
     async def _intend(self, trial: TrialRow, allocation: Allocation | None) -> AttemptRow:
         if allocation is not None:
+            await self._book(trial, allocation)
+        attempt = await self._open_attempt(trial.id)
+        assert attempt is not None, "a trial is run with an allocation or with an open attempt"
+        hit("attempt.intent")
+        return attempt
+
+    async def _book(self, trial: TrialRow, allocation: Allocation) -> None:
+        """An attempt's row, and what it may cost at most, in one transaction. Raises OverBudget: no row then."""
+        ledger = self.setting.ledger
+        trial_config = self.setting.config.trial
+        deadline = float(trial_config.timeout_seconds)
+        steps = [deadline, *(deadline for text in (trial_config.prepare, trial_config.evaluate) if text)]
+        if trial_config.smoke and trial.purpose == Purpose.SCREEN:
+            steps.append(min(deadline, SMOKE_SECONDS))
+        seconds = attempt_seconds(steps)
+        try:
             await self.store.write(
                 writes.new_attempt,
                 trial.id,
                 allocation,
                 f"{self.host.containment.kind}: {self.host.containment.proof}",
                 f"trials/{trial.id}/attempt-{{attempt}}",
+                seconds,
+                ledger.cap() if ledger is not None else None,
             )
-        attempt = await self._open_attempt(trial.id)
-        assert attempt is not None, "a trial is run with an allocation or with an open attempt"
-        hit("attempt.intent")
-        return attempt
+        except OverBudget:
+            if ledger is not None:
+                await ledger.refused(spending.device_cost(seconds, allocation.nano_per_second), "device")
+            raise
 
     async def _launch(self, trial: TrialRow, attempt: AttemptRow, config: Config) -> None:
         if attempt.state == AttemptState.RUNNING:
@@ -215,6 +236,9 @@ class TrialDesk:
         return _Watch(config, parser, started_at=now)
 
     def _step_started(self, watch: _Watch, item: StepStarted) -> None:
+        if watch.step == "smoke":
+            # A smoke run's numbers are of another budget: neither a score nor a curve.
+            watch.parser = self._watch(watch.config, watch.config.metric.mode == "reported").parser
         watch.step = item.name
         if item.name == "evaluate" and watch.config.metric.mode != "reported":
             # What the candidate printed while training stays a report without the objective's name.
@@ -224,7 +248,9 @@ class TrialDesk:
     async def _read(self, trial: TrialRow, watch: _Watch, data: bytes) -> None:
         watch.tail = (watch.tail + data)[-TAIL_BYTES:]
         now = self.clock.monotonic()
-        watch.curves.add(watch.parser.feed(data, now - watch.started_at))
+        points = watch.parser.feed(data, now - watch.started_at)
+        if watch.step != "smoke":
+            watch.curves.add(points)
         if now - watch.flushed_at >= FLUSH_SECONDS:
             watch.flushed_at = now
             await self._flush(trial, watch)
@@ -272,7 +298,8 @@ class TrialDesk:
         stopping = self._stopping.get(trial.id)
         if exit.reason == "busy" or (exit.reason == "cancelled" and stopping == ""):
             why = DEVICE_BUSY if exit.reason == "busy" else "the engine stopped"
-            await self.store.write(writes.attempt_withdrawn, trial.id, attempt.id, why)
+            seconds = sum(s.seconds for s in exit.steps)
+            await self.store.write(writes.attempt_withdrawn, trial.id, attempt.id, why, seconds)
             if exit.reason == "busy":
                 # Queued again before this wait, so that a stopping engine need not sit it out; the slot stays
                 # taken meanwhile. Each attempt costs a directory and a row: ask ever more rarely.
@@ -282,7 +309,8 @@ class TrialDesk:
             return
         if exit.reason == "failed" and (self.store.full_at >= watch.started_at or _no_room(self.state)):
             # It could not even print: that is this disk's fault and not the candidate's.
-            await self.store.write(writes.attempt_withdrawn, trial.id, attempt.id, "the disk was full")
+            seconds = sum(s.seconds for s in exit.steps)
+            await self.store.write(writes.attempt_withdrawn, trial.id, attempt.id, "the disk was full", seconds)
             raise StorageFull(
                 f"trial {trial.id} failed while the disk of {self.state} was full; it is run again",
                 "free space on that disk, then `ratchet resume`",
@@ -302,6 +330,7 @@ class TrialDesk:
             sum(s.seconds for s in exit.steps),
             exit.peak_memory_bytes,
             str(attempt.allocation.get("hardware", "")),
+            "" if outcome is TrialOutcome.OK else watch.tail.decode("utf-8", "replace"),
         )
 
     async def _judge_exit(
@@ -350,7 +379,12 @@ class TrialDesk:
         said = f": {lines[-1][:200]}" if lines else ""
         trial = watch.config.trial
         if exit.reason == "timeout":
-            return f"{last.name if last else 'a step'} was still running after {trial.timeout_seconds:g} s"
+            limit = (
+                min(trial.timeout_seconds, SMOKE_SECONDS)
+                if last and last.name == "smoke"
+                else trial.timeout_seconds
+            )
+            return f"{last.name if last else 'a step'} was still running after {limit:g} s"
         if exit.reason == "memory":
             return f"used more than {trial.memory_gb:g} GB"
         if exit.reason == "output":
@@ -393,6 +427,13 @@ class TrialDesk:
         }
         deadline = float(config.trial.timeout_seconds)
         steps = []
+        if config.trial.smoke and trial.purpose == Purpose.SCREEN:
+            # First, with a tiny budget and nowhere to leave metrics: a broken candidate costs seconds.
+            small = (
+                f"export RATCHET_TIME_BUDGET={SMOKE_BUDGET} RATCHET_STEPS={SMOKE_STEPS} RATCHET_METRICS=/dev/null"
+            )
+            command = expand_command(config.trial.smoke, {**values, "seconds": SMOKE_BUDGET, "steps": SMOKE_STEPS})
+            steps.append(Step("smoke", f"{small}\n{command}", min(deadline, SMOKE_SECONDS)))
         if config.trial.prepare:
             steps.append(Step("prepare", expand_command(config.trial.prepare, values), deadline))
         steps.append(Step("train", expand_command(config.trial.command, values), deadline))

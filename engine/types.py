@@ -166,6 +166,9 @@ class Proposal:
     author_detail: str = ""  # model, sampler or command
     expected_effect: str = ""
     parameters: Mapping[str, Any] = field(default_factory=dict)  # what a search proposer must see again
+    refuted_by: str = ""  # the measurement that would refute the hypothesis
+    kind: str = ""  # of change: optimizer, architecture, schedule ... in the author's own word
+    fingerprint: str = ""  # of the candidate's normalised syntax (``engine.proposers.duplicates``)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,14 +180,71 @@ class StreamText:
 
 
 @dataclass(frozen=True, slots=True)
+class Message:
+    """One message of a proposer's conversation, for the transcript. ``content`` is JSON data."""
+
+    role: str  # system, user, assistant, or note (what happened between messages)
+    content: Any
+
+
+@dataclass(frozen=True, slots=True)
 class NoProposal:
-    """A proposer came back with nothing. ``outcome`` is a stable name (``exhausted``, ``failed`` ...)."""
+    """A proposer came back with nothing. ``outcome`` is a stable name, shown and counted.
+
+    exhausted (nothing left to propose), over budget, refused, cut off, rate limited, overloaded, gave up,
+    invalid edit, no change, duplicate, failed, timed out, rejected.
+    """
 
     outcome: str
     message: str
+    mend: str = ""
 
 
-ProposerEvent = StreamText | Proposal | NoProposal
+ProposerEvent = StreamText | Message | Proposal | NoProposal
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What one request to a model used, in tokens, as the service reported it."""
+
+    model: str  # the one that answered: a fallback has other prices
+    input_tokens: int = 0  # neither read from nor written to the cache
+    output_tokens: int = 0  # thinking included
+    cache_read_tokens: int = 0
+    cache_write_5m_tokens: int = 0
+    cache_write_1h_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What a person told the proposer, or a reason given with a rejection."""
+
+    text: str
+    actor: str
+    id: int = 0  # 0: a rejection's reason
+    number: int | None = None  # the experiment that was rejected
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """What a repair starts from: an earlier proposal that did not come to a score."""
+
+    number: int
+    title: str
+    hypothesis: str
+    changes: tuple[FileChange, ...]  # of its candidate against the brief's base
+    kind: str  # crash, smoke, invalid edit, conflict
+    evidence: str  # the traceback's or log's last lines, or what the merge said; untrusted text
+    attempt: int = 1  # this is the n-th repair
+
+
+@dataclass(frozen=True, slots=True)
+class Remaining:
+    """What is left of the limits; None = no limit."""
+
+    experiments: int | None = None
+    hours: float | None = None
+    dollars: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +259,13 @@ class PastExperiment:
     effect: Effect | None
     parameters: Mapping[str, Any]
     on_incumbent: bool  # its base is the present incumbent
+    hypothesis: str = ""
+    reason: str = ""  # of the verdict, in words
+    kind: str = ""
+    state: str = "settled"
+    author_detail: str = ""
+    fingerprint: str = ""
+    outcome: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +284,61 @@ class Brief:
     incumbent_score: float | None = None
     noise: float | None = None  # pooled standard deviation of one run
     checkout: str = ""  # a private directory holding the whole base version, for proposers that need one
-    notes: tuple[str, ...] = ()
+    notes: tuple[Note, ...] = ()  # steering and rejections' reasons, oldest first
+    experiment: int = 0  # this experiment's row id: money and transcripts are booked on it
+    context: tuple[str, ...] = ()  # globs of files to read besides the editable ones
+    frozen: tuple[str, ...] = ()  # globs of files that measure: never to be changed
+    trial_seconds: float = 0.0  # training budget of one run
+    constraints: tuple[str, ...] = ()
+    plateau: int = 0  # proposals judged since the last keep
+    plateau_after: int = 0  # that many are a plateau; 0 = never
+    remaining: Remaining = Remaining()
+    failure: Failure | None = None  # mend this one instead of proposing something new
+
+
+class Records(Protocol):
+    """What a proposer may look up while it works. Read only; every text in it is untrusted."""
+
+    async def history(self) -> tuple[PastExperiment, ...]:
+        """All experiments of the campaign that became a proposal, oldest first, as of now."""
+        ...
+
+    async def diff(self, number: int) -> str:
+        """The unified diff of an experiment; '' when there is none."""
+        ...
+
+    async def logs(self, number: int, lines: int) -> tuple[tuple[str, str], ...]:
+        """(trial in words, last ``lines`` lines of its log) of the experiment's newest trials."""
+        ...
+
+    async def curve(self, number: int) -> tuple[tuple[str, tuple[tuple[float, float], ...]], ...]:
+        """(series in words, (step, value) points) of the experiment's newest trial with points."""
+        ...
+
+
+class Purse(Protocol):
+    """Money for requests to a model: reserved before sending, settled once afterwards (``engine.ledger``)."""
+
+    async def reserve(
+        self, experiment: int, model: str, input_tokens: int, max_tokens: int, *, ttl: str = ""
+    ) -> int:
+        """Set the worst case aside; returns the reservation's id. ``ttl``: "", "5m" or "1h" (cache writes).
+
+        Raises OverBudget when it does not fit under the cap, UnknownPrice for a model without a price.
+        """
+        ...
+
+    async def settle(self, reservation: int, usage: Usage) -> None:
+        """Charge what was used; the rest of the reservation is free again."""
+        ...
+
+    async def forfeit(self, reservation: int, why: str) -> None:
+        """Charge the whole reservation: what was used is not known (a stream that was cut off)."""
+        ...
+
+    async def release(self, reservation: int, why: str) -> None:
+        """Charge nothing: the request was refused before any work was done."""
+        ...
 
 
 class Proposer(Protocol):
@@ -252,6 +373,7 @@ class Allocation:
     cpus: tuple[int, ...] = ()
     port: int = 0
     hardware: str = ""
+    nano_per_second: int = 0  # what it costs, in billionths of a US dollar
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 
 import pytest
 
 from tests.engine.engine_process import end_leftovers
+
+
+def pytest_configure() -> None:
+    """A run under nohup or in a script's background ignores hang-up and Ctrl-C, and so would all it starts."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

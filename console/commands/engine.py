@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import getpass
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,7 @@ import click
 
 from console.place import find_project, inbox_of, project_option
 from console.plain_text import clean
-from engine import lock
+from engine import api_key, lock
 from engine.clock import Clock, RealClock
 from engine.errors import NothingToDo, RatchetError
 from engine.inbox import Inbox
@@ -31,7 +32,10 @@ def order_options(command: F) -> F:
             "--experiments", type=click.IntRange(min=0), metavar="N", help="Stop after N more proposals."
         ),
         click.option("--hours", type=click.FloatRange(min=0), metavar="H", help="Stop after H more hours."),
-        click.option("--proposer", type=click.Choice(["search", "command"]), help="Instead of the file's."),
+        click.option("--dollars", type=click.FloatRange(min=0), metavar="D", help="Spend D more dollars at most."),
+        click.option(
+            "--proposer", type=click.Choice(["search", "command", "claude"]), help="Instead of the file's."
+        ),
         click.option("--campaign", metavar="NAME", help="Go on with this campaign, or begin it."),
         click.option("--committed", is_flag=True, help="Begin from HEAD, not from the files as they are."),
         click.option("--seed", type=int, metavar="S", help="Of a new campaign: all trial seeds derive from it."),
@@ -53,6 +57,7 @@ def run(path: str | None, **order: object) -> int:
     second Ctrl-C does not wait for their end; the next start collects them.
     When the campaign cannot go on by itself (its baseline fails, say), the command says why and exits with 1.
     """
+    api_key.hide([sys.executable, *sys.orig_argv[1:]])
     return asyncio.run(run_here(find_project(path), RealClock(), **order))
 
 

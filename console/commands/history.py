@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 
 import click
 
+from console.formats import dollars
 from console.place import campaign_option, find_project, json_option, project_option, reader_of
 from console.plain_text import clean
-from console.shapes import campaign_shape, dumps, experiment_shape, trial_shape
+from console.shapes import campaign_shape, dumps, experiment_shape, money_shape, trial_shape
 from engine import lock
 from engine.errors import NothingToDo
-from engine.store import reading
+from engine.store import reading, reading_money
 from engine.store.reading import CampaignRow, ExperimentRow, Reader
+from engine.store.reading_money import Money
 
 
 def _when(at: float | None) -> str:
@@ -60,6 +63,13 @@ def status(path: str | None, campaign: str | None, as_json: bool) -> None:
         if any(counts.values())
         else "  nothing tried yet"
     )
+    if shape["outcomes"]:
+        click.echo("  drafts without a score: " + ", ".join(f"{n} {k}" for k, n in shape["outcomes"].items()))
+    if money := _money(reading_money.money(reader.conn, row.id), row):
+        click.echo(f"  {money}")
+    for note in shape["notes"]:
+        if note["used_by"] is None:
+            click.echo(f"  to the proposer, not yet read: {clean(note['text'])} ({clean(note['by'])})")
     for keep in shape["keeps"][-5:]:
         effect = f" {keep['effect']:+.4g}" if keep["effect"] is not None else ""
         click.echo(f"  kept #{keep['number']}{effect}  {clean(keep['title'])}  {keep['commit'][:12]}")
@@ -76,6 +86,24 @@ def status(path: str | None, campaign: str | None, as_json: bool) -> None:
     for request in shape["requests_waiting"]:
         click.echo(f"  request {request['id']} ({request['kind']}) is {request['state']}")
     click.echo(f"  branch ratchet/{row.name} at {row.head[:12]}")
+
+
+def _money(money: Money, row: CampaignRow) -> str:
+    """Spent and set aside, of what; nothing where nothing costs money."""
+    limit = row.limits.get("dollars")
+    if not money.shares and limit is None:
+        return ""
+    of = f" of {dollars(round(limit * 1e9))}" if limit is not None else ""
+    text = f"money: {dollars(money.spent)} spent{of}"
+    if money.reserved:
+        text += f", {dollars(money.reserved)} set aside"
+    if money.per_proposal is not None:
+        text += f"; {dollars(money.per_proposal)} a proposal"
+    if money.per_keep is not None:
+        text += f", {dollars(money.per_keep)} a keep"
+    if money.tokens.cached is not None:
+        text += f"; {money.tokens.cached:.0%} of the input read from cache"
+    return text
 
 
 @click.command(epilog="Examples: ratchet history --verdict keep   |   ratchet history --json | jq '.[].title'")
@@ -116,15 +144,27 @@ def experiment_of(reader: Reader, campaign: str | None, number: int) -> tuple[Ca
     return found, row
 
 
-@click.command(epilog="Example: ratchet show 12")
+@click.command(epilog="Examples: ratchet show 12   |   ratchet show 12 --transcript")
 @click.argument("number", type=int, metavar="ID")
 @project_option
 @campaign_option
+@click.option("--transcript", is_flag=True, help="The conversation in which it was drafted.")
 @json_option
-def show(number: int, project: str | None, campaign: str | None, as_json: bool) -> None:
+def show(number: int, project: str | None, campaign: str | None, transcript: bool, as_json: bool) -> None:
     """One experiment: hypothesis, the verdict with its arithmetic, every trial."""
     reader = reader_of(find_project(project))
     found, row = experiment_of(reader, campaign, number)
+    if transcript:
+        from console.transcript import lines
+
+        messages = reading.transcript(reader.conn, row.id)
+        if as_json:
+            click.echo(dumps([{"role": m.role, "content": m.content, "at": m.at} for m in messages]))
+        elif not messages:
+            raise NothingToDo(f"experiment {number} has no transcript", "only Claude's drafts have one")
+        else:
+            click.echo("\n".join(lines(messages)))
+        return
     trials = reading.trials(reader.conn, found.id, experiment=row.id)
     if as_json:
         shape = experiment_shape(row) | {
@@ -132,6 +172,9 @@ def show(number: int, project: str | None, campaign: str | None, as_json: bool) 
             "parameters": row.parameters,
             "diff": reading.diff(reader.conn, found.id, number),
             "trials": [trial_shape(t) for t in trials],
+            "expected_effect": row.expected_effect,
+            "refuted_by": row.refuted_by,
+            "money": money_shape(reading_money.money_of(reader.conn, row.id)),
         }
         click.echo(dumps(shape))
         return
@@ -140,6 +183,14 @@ def show(number: int, project: str | None, campaign: str | None, as_json: bool) 
     click.echo(f"  by {row.author} {clean(row.author_detail)}".rstrip())
     if row.hypothesis:
         click.echo(f"  hypothesis: {clean(row.hypothesis)}")
+    if row.expected_effect:
+        click.echo(f"  expected: {clean(row.expected_effect)}")
+    if row.refuted_by:
+        click.echo(f"  refuted by: {clean(row.refuted_by)}")
+    if row.repairs is not None:
+        click.echo(f"  repairs #{row.repairs}")
+    if cost := _money(reading_money.money_of(reader.conn, row.id), replace(found, limits={})):
+        click.echo(f"  {cost}")
     for text in row.arithmetic:
         click.echo(f"  | {clean(text)}")
     for t in trials:

@@ -10,7 +10,7 @@ import click
 
 from console.commands.engine import actor, order_options
 from console.place import find_project
-from engine import lock
+from engine import api_key, lock
 from engine.clock import RealClock
 from engine.errors import UsageError
 from engine.inbox import Inbox
@@ -23,6 +23,7 @@ from engine.state_folder import state_directory
 @click.option("--attach-only", is_flag=True, help="Look, and start no engine.")
 def console(path: str | None, attach_only: bool, **order: object) -> int:
     """The live console. Starts the engine when none runs; leaving it (q) leaves the engine running."""
+    api_key.hide([sys.executable, *sys.orig_argv[1:]])
     return open_console(find_project(path), attach_only=attach_only, **order)
 
 

@@ -13,10 +13,13 @@ from textual.message import Message
 from textual.screen import Screen
 
 from console.feed import Feed
+from console.highlight import Coloured
 from console.keymap import KEYS
 from console.layout import DECIDING, PANES, Layout, Pane, Rect, Shape, arrange
 from console.outbox import Watch
 from console.screens.asking import Asking
+from console.screens.chart_keys import ChartKeys
+from console.screens.diff_keys import DiffKeys
 from console.state import VISIBLE_SECONDS, Noted, RequestsRead, State, View, reduce, selected, why_not_decide
 from console.widgets import (
     diff_view,
@@ -28,9 +31,11 @@ from console.widgets import (
     slot_table,
     status_bar,
 )
+from console.widgets.chart import Chart
 from console.widgets.chart_builder import ChartBuilder
+from console.widgets.colour_builder import ColourBuilder
 from console.widgets.frame import framed
-from console.widgets.lines import Inputs, Line, LinesView, Painter, Scene
+from console.widgets.lines import Inputs, LinesView, Painter, Scene
 from engine.clock import Clock
 
 PANE_MODULES = {
@@ -52,7 +57,7 @@ class Doors:
     stop: Callable[[], None] | None = None
 
 
-class LiveScreen(Asking, Screen[None], inherit_bindings=False):
+class LiveScreen(Asking, ChartKeys, DiffKeys, Screen[None], inherit_bindings=False):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding(",".join(key.keys), f"act('{key.id}')", key.what, show=False, id=key.id) for key in KEYS
     ]
@@ -62,9 +67,14 @@ class LiveScreen(Asking, Screen[None], inherit_bindings=False):
         """The feed's outbox is no longer empty."""
 
     class ChartReady(Message):
-        def __init__(self, lines: tuple[Line, ...]) -> None:
+        def __init__(self, chart: Chart | str) -> None:
             super().__init__()
-            self.lines = lines
+            self.chart = chart
+
+    class ColoursReady(Message):
+        def __init__(self, coloured: Coloured) -> None:
+            super().__init__()
+            self.coloured = coloured
 
     def __init__(self, feed: Feed, state: State, clock: Clock, doors: Doors) -> None:
         super().__init__()
@@ -76,8 +86,10 @@ class LiveScreen(Asking, Screen[None], inherit_bindings=False):
         self.mine: frozenset[int] = frozenset()
         self.plan: Layout = arrange(80, 24)
         self._parts: list[LinesView] = []
-        self._chart: tuple[Line, ...] = ()
-        self._charts = ChartBuilder(lambda lines: self.post_message(self.ChartReady(lines)))
+        self.chart: Chart | str | None = None
+        self._charts = ChartBuilder(lambda chart: self.post_message(self.ChartReady(chart)))
+        self._coloured: Coloured | None = None
+        self._colours = ColourBuilder(lambda coloured: self.post_message(self.ColoursReady(coloured)))
         self._notice: tuple[Noted | None, float] = (None, 0.0)
         self._now = float(int(clock.now()))
 
@@ -126,24 +138,30 @@ class LiveScreen(Asking, Screen[None], inherit_bindings=False):
             self._now,
             number,
             why_not=why_not_decide(self.state, self.view, self.clock.monotonic()) if self.state.awaiting else "",
-            chart=self._chart,
+            chart=self.chart,
             can_start=self.doors.start is not None,
+            coloured=self._coloured,
         )
         for part in self._parts:
             part.show(scene)
         self._ask_for_chart()
+        self._ask_for_colours(scene)
         self._note_what_is_seen(number)
         rows = (0, 0)
         if place := self.plan.panes.get(Pane.EXPERIMENTS):
             low, high = experiment_list.rows_in_sight(scene, place.height)
             rows = (low - place.height, high + place.height)  # a page ahead, so that scrolling meets no gap
-        self.feed.watch(Watch(View(cursor=self.view.cursor), frozenset(self.plan.panes), rows, self.mine))
+        marked = tuple(mark.number for mark in self.view.marks)
+        self.feed.watch(Watch(View(cursor=self.view.cursor), frozenset(self.plan.panes), rows, self.mine, marked))
 
     def _ask_for_chart(self) -> None:
         place = self.plan.panes.get(Pane.CHART)
         if place is not None:
-            size = metric_chart.size_of(place.width, place.height)
-            self._charts.want(self.state.live, self.state.reference, *size)
+            self._charts.want(metric_chart.wish(self.state, self.view, place.width, place.height))
+
+    def _ask_for_colours(self, scene: Scene) -> None:
+        if Pane.DIFF in self.plan.panes and (wanted := diff_view.uncoloured(scene)) is not None:
+            self._colours.want(*wanted)
 
     def _note_what_is_seen(self, number: int | None) -> None:
         """Since when the selected proposal has been in focus in this revision: a decision needs a moment."""
@@ -178,7 +196,11 @@ class LiveScreen(Asking, Screen[None], inherit_bindings=False):
         self.paint()
 
     def on_live_screen_chart_ready(self, message: ChartReady) -> None:
-        self._chart = message.lines
+        self.chart = message.chart
+        self.paint()
+
+    def on_live_screen_colours_ready(self, message: ColoursReady) -> None:
+        self._coloured = message.coloured
         self.paint()
 
     def say(self, text: str, style: str = "dim") -> None:
@@ -232,6 +254,11 @@ class LiveScreen(Asking, Screen[None], inherit_bindings=False):
             if number is not None:
                 self.look(cursor=min(self.state.newest, max(1, number - lines)))
             return
+        if pane is Pane.CHART:
+            self.move_chart_cursor(lines)
+        if pane is Pane.DIFF:
+            self.move_diff(lines)
+            return
         if (place := self.plan.panes.get(pane)) is None:
             return
         room = max(0, self._length(pane, place.width - 2) - (place.height - 1))
@@ -246,13 +273,12 @@ class LiveScreen(Asking, Screen[None], inherit_bindings=False):
             return len(self.state.log.lines) if self.state.log else 0
         if detail is None:
             return 0
-        if pane is Pane.DIFF:
-            return len(detail.diff) + 1  # the decision's bar may take a line
         return len(proposal_stream.told(self.state, detail, width)) + 1 if pane is Pane.PROPOSAL else 0
 
     def look(self, *, cursor: int | None) -> None:
         """Select ``cursor``, None to follow what runs. Texts begin at their top again."""
-        self.view = replace(self.view, cursor=cursor, offsets={}, seen=None)
+        top = replace(self.view.diff, top=0)
+        self.view = replace(self.view, cursor=cursor, offsets={}, diff=top, seen=None)
         self.paint()
 
     def focus_pane(self, pane: Pane) -> None:
@@ -304,6 +330,7 @@ class LiveScreen(Asking, Screen[None], inherit_bindings=False):
 
     def on_unmount(self) -> None:
         self._charts.close()
+        self._colours.close()
 
 
 for _pane in PANES:  # 1-6

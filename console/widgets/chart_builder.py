@@ -1,39 +1,45 @@
-"""plotext in one thread of its own: the newest wish is built, those in between are skipped."""
+"""plotext in one thread of its own: the newest wish is built, those in between skipped, the last few kept."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
+from typing import Generic, TypeVar
 
-from console.state import Curve
-from console.widgets.lines import Line
-from console.widgets.metric_chart import build
+from console.widgets.chart import Chart, Traces, Wish, build
 
-Wish = tuple[Curve | None, Curve | None, int, int]
+KEPT = 8  # what was built: back from a zoom, an axis or a scale costs nothing
+T = TypeVar("T")
 
 
-class ChartBuilder:
-    """``ready`` is called from the thread with the lines of the newest wish."""
+class Builder(Generic[T]):
+    """``ready`` is called with what the newest wish came to, or a word that says why it came to nothing.
 
-    def __init__(self, ready: Callable[[tuple[Line, ...]], object]) -> None:
+    It comes from the builder's thread, or at once where the result is still known.
+    """
+
+    def __init__(self, ready: Callable[[T | str], object]) -> None:
         self._ready = ready
-        self._wish: Wish | None = None
-        self._asked: Wish | None = None
+        self._wish: tuple[Hashable, Callable[[], T | str]] | None = None
+        self._asked: Hashable = None
+        # A wish is kept with its result: it holds the curves whose identity is its key.
+        self._known: dict[Hashable, tuple[Callable[[], T | str], T | str]] = {}
         self._some = threading.Condition()
         self._ended = False
         self._thread: threading.Thread | None = None
 
-    def want(self, live: Curve | None, reference: Curve | None, width: int, height: int) -> None:
-        """Build this, unless it was the last wish already (curves are frozen: identity tells)."""
-        wish = (live, reference, width, height)
-        old = self._asked
-        if old is not None and old[0] is live and old[1] is reference and old[2:] == wish[2:]:
+    def want(self, key: Hashable, work: Callable[[], T | str]) -> None:
+        """Build this, unless it was the last wish already."""
+        if self._asked == key:
             return
-        self._asked = wish
         with self._some:
-            self._wish = wish
+            self._asked = key
+            known = self._known.get(key)
+            self._wish = None if known else (key, work)
             self._some.notify()
-        if self._thread is None:  # plotext is imported there, after the first paint
+        if known is not None:
+            self._ready(known[1])
+        elif self._thread is None:  # plotext is imported there, after the first paint
             self._thread = threading.Thread(target=self._run, name="chart", daemon=True)
             self._thread.start()
 
@@ -49,11 +55,32 @@ class ChartBuilder:
                     self._some.wait()
                 if self._ended:
                     return
-                wish, self._wish = self._wish, None
-            assert wish is not None
+                assert self._wish is not None
+                (key, work), self._wish = self._wish, None
+            found: T | str
             try:
-                lines = build(*wish)
-            except Exception as error:  # a curve that cannot be drawn must not end the drawing of all others
-                lines = (Line(((f"the chart cannot be drawn: {error!r}"[:200], "faint"),)),)
-            if not self._ended:
-                self._ready(lines)
+                found = work()
+            except Exception as error:  # what cannot be drawn must not end the drawing of everything else
+                found = f"the chart cannot be drawn: {error!r}"[:200]
+            with self._some:
+                self._known[key] = (work, found)
+                while len(self._known) > KEPT:
+                    del self._known[next(iter(self._known))]
+                # A newer one that was known already has been shown: this one must not come after it.
+                late = self._wish is None and self._asked != key
+            if not (late or self._ended):
+                self._ready(found)
+
+
+class ChartBuilder:
+    """Charts of curves; the smoothed curves are kept from one to the next."""
+
+    def __init__(self, ready: Callable[[Chart | str], object]) -> None:
+        self._builder: Builder[Chart] = Builder(ready)
+        self._traces = Traces()
+
+    def want(self, wish: Wish) -> None:
+        self._builder.want(wish.key, lambda: build(wish, self._traces) or "nothing to draw yet")
+
+    def close(self) -> None:
+        self._builder.close()

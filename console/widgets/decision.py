@@ -17,7 +17,7 @@ def decision_lines(scene: Scene, width: int) -> list[Line]:
     if asked:
         told = " no engine runs; it waits" if state.alive is False else " sent"
         if asked[-1].state == "asleep":
-            told = " asked before this engine started: c still do it, w withdraw"
+            told = " asked before this engine started: c still do it, u withdraw"
         return [Line(((fit(f" {asked[-1].kind} #{row.number}:{told}", width), "alarm"),))]
     if scene.why_not:
         return [Line(((fit(f" #{row.number} waits: {what}  {scene.why_not}", width), "warn"),))]

@@ -42,6 +42,13 @@ def keys(scene: Scene) -> list[tuple[str, str, str]]:
         found.append(("back", "back", ""))
     if view.cursor is not None:
         found.append(("first", "follow", ""))
+    if view.focus == "diff":
+        found += [("next_hunk", "hunk", ""), ("split", "split", "")]
+    if view.focus == "chart":
+        found += [
+            (key, BY_ID[key].footer, "")
+            for key in ("left", "zoom_in", "axis", "log_y", "smoothing", "reset_chart")
+        ]
     found.append(("next_pane", "pane", ""))
     found.append(("enlarge", "alone", "") if not view.enlarged else ("restore", "all panes", ""))
     if state.campaign is not None:

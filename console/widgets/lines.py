@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from rich.segment import Segment
 from rich.style import Style
@@ -21,6 +21,10 @@ from console.formats import fit, width_of
 from console.layout import Pane
 from console.plain_text import clean
 from console.state import State, View
+
+if TYPE_CHECKING:
+    from console.highlight import Coloured
+    from console.widgets.chart import Chart
 
 Span = tuple[str, str]  # text, name in PALETTE
 
@@ -42,10 +46,22 @@ PALETTE: dict[str, Style] = {
         "alarm": "bold #0d1117 on #d29922",
         "live": "#56d4dd",
         "reference": "#a371f7",
+        "mark_0": "#e3b341",
+        "mark_1": "#f778ba",
+        "mark_2": "#7ee787",
+        "mark_3": "#79c0ff",
+        "mark_4": "#ff7b72",
+        "mark_5": "#d2a8ff",
         "key": "bold #c9d1d9",
         "added": "#aff5b4",
         "removed": "#ffdcd7",
         "hunk": "#79c0ff",
+        "keyword": "#d2a8ff",
+        "string": "#a5d6ff",
+        "comment": "#8b949e",
+        "number": "#79c0ff",
+        "defined": "#ffa657",
+        "tag": "#7ee787",
         "italic": "italic #8b949e",
         "accent_bar": "#58a6ff on #21262d",
         "good_bar": "#3fb950 on #21262d",
@@ -57,7 +73,7 @@ FILLS: dict[str, Style] = {
     name: Style.parse(f"on {colour}")
     for name, colour in {
         "": BACKGROUND, "cursor": "#1f2d3d", "quiet": "#161b22", "added": "#12261e", "removed": "#25171c",
-        "bar": "#161b22",
+        "added_word": "#1f5a35", "removed_word": "#6b2a30", "bar": "#161b22",
     }.items()
 }  # fmt: skip
 
@@ -78,8 +94,9 @@ class Scene:
     now: float
     number: int | None  # of the selected experiment
     why_not: str = ""
-    chart: tuple[Line, ...] = ()  # built off the message path
+    chart: Chart | str | None = None  # built off the message path; a word says why there is none
     can_start: bool = False  # this console may start an engine
+    coloured: Coloured | None = None  # the diff's code, built off the message path
 
     def offset(self, pane: str) -> int:
         return self.view.offsets.get(Pane(pane), 0)
@@ -94,6 +111,8 @@ _styles: dict[tuple[str, str], Style] = {}
 def style_of(name: str, fill: str) -> Style:
     if name.startswith("!"):  # the pane's edge stays outside of a line's fill
         name, fill = name[1:], ""
+    elif "@" in name:  # a span on a ground of its own
+        name, _, fill = name.partition("@")
     found = _styles.get((name, fill))
     if found is None:
         found = _styles[name, fill] = FILLS.get(fill, FILLS[""]) + PALETTE.get(name, PALETTE[""])

@@ -1,176 +1,169 @@
-"""Pane 4: the running trial's curve against the incumbent's.
+"""Pane 4: the running trial's curve against the incumbent's and those of marked experiments.
 
-plotext costs as many milliseconds as it has points (3 x 10,000: 194 ms), so curves are reduced to the chart's
-columns first, keeping each column's least and greatest value; ``build`` runs in a thread.
+The chart itself is built in a thread (``chart``, ``chart_builder``). Here stands what is cheap: the legend, which
+reads every curve at the cursor, and the cursor's line.
 """
 
 from __future__ import annotations
 
-import math
-import re
-from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 
-from console.formats import count, number
+from console.charting import ChartView
+from console.formats import number, width_of
 from console.plain_text import clean
-from console.state import Curve, State
+from console.state import State, View
+from console.tracing import read
+from console.widgets.chart import Chart, Layer, Wish, cursor_place, place_words, window_width
 from console.widgets.lines import Line, Scene, Span
+from console.widgets.plotting import with_rule
 
-COLOURS = {"live": (86, 212, 221), "reference": (163, 113, 247), "faint": (110, 118, 129)}
-_NAMES = {";".join(map(str, rgb)): name for name, rgb in COLOURS.items()}
-_SGR = re.compile(r"\x1b\[([0-9;]*)m")
-Points = Sequence[tuple[float, float]]
+LETTERS = "abcdef"
 
 
-def columns(points: Points, low: float, high: float, width: int) -> list[tuple[float, float]]:
-    """``points`` (x ascending) reduced to two a column of ``width`` over [low, high]: min and max, in order.
-
-    The usual min/max decimation: an average would hide the spike that explains a crash.
-    """
-    if len(points) <= 2 * width or high <= low:
-        return list(points)
-    buckets: dict[int, tuple[tuple[float, float], tuple[float, float]]] = {}
-    for point in points:
-        column = min(width - 1, max(0, int((point[0] - low) / (high - low) * width)))
-        least, most = buckets.get(column, (point, point))
-        buckets[column] = (point if point[1] < least[1] else least, point if point[1] > most[1] else most)
-    found: list[tuple[float, float]] = []
-    for column in sorted(buckets):
-        pair = sorted(buckets[column])
-        found += pair if pair[0] != pair[1] else pair[:1]
-    return found
+def layers(state: State, view: View) -> tuple[Layer, ...]:
+    """This run, the incumbent, then the marked ones, those pinned first."""
+    found: list[Layer] = []
+    if state.live is not None:
+        found.append(Layer(state.live, "this run", "●", "live"))
+    if state.reference is not None:
+        found.append(Layer(state.reference, "incumbent", "○", "reference"))
+    taken = {one.curve.trial for one in found}
+    curves = {curve.number: curve for curve in state.marked}
+    for mark in view.marks:
+        curve = curves.get(mark.number)
+        if curve is not None and curve.trial not in taken:
+            pinned = "*" if mark.pinned else ""
+            found.append(Layer(curve, f"#{mark.number}{pinned}", LETTERS[mark.slot], f"mark_{mark.slot}"))
+    return tuple(found)
 
 
-def at(points: Points, x: float) -> float | None:
-    """The value at ``x``, linear between the points around it; None outside."""
-    xs = [p[0] for p in points]
-    i = bisect_left(xs, x)
-    if i < len(xs) and xs[i] == x:
-        return points[i][1]
-    if i == 0 or i == len(xs):
-        return None
-    (x0, y0), (x1, y1) = points[i - 1], points[i]
-    return y0 + (y1 - y0) * (x - x0) / (x1 - x0)
+def wish(state: State, view: View, pane_width: int, pane_height: int) -> Wish:
+    """What the builder is asked for; the cursor is drawn here, without it."""
+    chosen = layers(state, view)
+    return Wish(chosen, view.chart, *size_of(pane_width, pane_height, len(chosen) + len(state.unmarked)))
 
 
-def recent(points: Points, x: float, reach: float) -> float | None:
-    """Mean of the values in (x - reach, x]: single points of a training loss are mostly noise."""
-    xs = [p[0] for p in points]
-    chosen = points[bisect_right(xs, x - reach) : bisect_right(xs, x)]
-    if not chosen or x > xs[-1] + reach:
-        return at(points, x)
-    return sum(p[1] for p in chosen) / len(chosen)
+def size_of(pane_width: int, pane_height: int, curves: int = 2) -> tuple[int, int]:
+    """Columns and rows of the chart itself inside its pane."""
+    return pane_width - 3, pane_height - 1 - legend_rows(curves, pane_height)
 
 
-def comparison(live: Curve, reference: Curve | None) -> tuple[str, str]:
-    """Where the run is, and how it stands at equal budget: ``3.1605 at step 128``, ``0.0395 below``."""
-    x, y = live.points[-1]
-    where = f"at step {count(int(x))}" if live.unit == "step" else f"after {x:.0f} s"
-    if reference is None:
-        return f"{number(y)} {where}", ""
-    span = max(reference.points[-1][0], x) - min(reference.points[0][0], live.points[0][0])
-    mine, other = recent(live.points, x, span / 50), recent(reference.points, x, span / 50)
-    if mine is None or other is None:
-        return f"{number(y)} {where}", "no longer beside"
-    gap = mine - other
-    return f"{number(mine)} {where}", f"{number(abs(gap), 2)} {'below' if gap < 0 else 'above'}"
-
-
-def limits(curves: Sequence[Curve]) -> tuple[float, float] | None:
-    """The y axis. A loss that begins far up would press the interesting part flat, so the first sixth of each
-    curve may leave the chart; of each, because a run that has just begun must be seen as well."""
-    values = [y for c in curves for _, y in c.points if math.isfinite(y)]
-    if not values:
-        return None
-    later: list[float] = []
-    for points in (c.points for c in curves):
-        begun = points[0][0] + (points[-1][0] - points[0][0]) / 6
-        later += [y for x, y in points if math.isfinite(y) and x >= begun]
-    low, high = min(values), max(values)
-    if len(later) > 10 and high - low > 1.5 * (max(later) - low) > 0:
-        high = max(later)
-    return (low, high) if high > low else (low - 0.5, high + 0.5)
-
-
-def build(live: Curve | None, reference: Curve | None, width: int, height: int) -> tuple[Line, ...]:
-    """The chart as ``height`` lines of ``width`` cells. Takes 10-40 ms: call it off the message path, one
-    at a time (plotext keeps its figure in module globals)."""
-    curves = [c for c in (reference, live) if c is not None and c.points]
-    span = limits(curves)
-    if not curves or span is None or width < 20 or height < 4:
-        return ()
-    import plotext as plt
-
-    start = min(c.points[0][0] for c in curves)
-    end = max(c.points[-1][0] for c in curves)
-    plt.clear_figure()
-    plt.limitsize(False, False)
-    plt.plotsize(width, height)
-    for set_colour in (plt.canvas_color, plt.axes_color):
-        set_colour("default")
-    plt.ticks_color(COLOURS["faint"])
-    plt.xaxes(True, False)
-    plt.yaxes(True, False)
-    plt.xlim(start, end if end > start else start + 1)
-    plt.ylim(*span)
-    plt.xfrequency(max(2, min(8, width // 14)))
-    plt.yfrequency(max(2, min(6, height // 2)))
-    for curve in curves:
-        kept = [p for p in columns(curve.points, start, end, 2 * (width - 8)) if math.isfinite(p[1])]
-        shown = [p for p in kept if p[1] <= span[1]] or kept
-        colour = COLOURS["live" if curve is live else "reference"]
-        plt.plot([p[0] for p in shown], [p[1] for p in shown], marker="braille", color=colour)
-    return tuple(parse(text) for text in plt.build().split("\n")[:height])
-
-
-def parse(text: str) -> Line:
-    """One line of plotext's output (foreground colours only) as spans."""
-    spans: list[Span] = []
-    name, position = "", 0
-    for match in _SGR.finditer(text):
-        if match.start() > position:
-            spans.append((text[position : match.start()], name))
-        position = match.end()
-        code = match.group(1)
-        name = _NAMES.get(code.removeprefix("38;2;"), "") if code.startswith("38;2;") else ""
-    spans.append((text[position:], name))
-    return Line(tuple(s for s in spans if s[0]))
-
-
-# --- the pane ----------------------------------------------------------------------------------------
+def legend_rows(curves: int, pane_height: int) -> int:
+    """More curves need a second line, where the chart can spare it."""
+    return 2 if curves > 2 and pane_height >= 10 else 1
 
 
 def inputs(scene: Scene) -> tuple[object, ...]:
-    state = scene.state
-    return scene.chart, state.live, state.reference, bool(state.running), scene.number
+    state, view = scene.state, scene.view
+    return (scene.chart, state.live, state.reference, state.marked, state.unmarked, view.chart, view.marks,
+            bool(state.running), scene.number)  # fmt: skip
 
 
 def title(scene: Scene) -> tuple[Span, ...]:
     live = scene.state.live
-    return ((f"{live.label} · ", "faint"), (clean(live.series), "dim")) if live else ()
+    first = live or next(iter(scene.state.marked), None)
+    if first is None:
+        return ()
+    spans: list[Span] = [(f"{clean(first.label)} · ", "faint"), (clean(first.series)[:40], "dim")]
+    if told := settings(scene.view.chart):
+        spans.append((f" · {told}", "accent"))
+    return tuple(spans)
 
 
-def legend(state: State) -> Line:
-    """One sentence that is the legend too: each curve is named in its colour."""
-    assert state.live is not None
-    where, gap = comparison(state.live, state.reference)
-    spans: list[Span] = [("this run", "live"), (f" {where}", "")]
-    if state.reference is not None:
-        spans += [(f", {gap} ", ""), ("incumbent", "reference")]
-    return Line(tuple(spans))
+def settings(view: ChartView) -> str:
+    """What is not as usual, in words."""
+    log = "".join(axis for axis, on in (("x", view.log_x), ("y", view.log_y)) if on)
+    parts = [f"log {log}"] if log else []
+    parts += [f"smooth {view.smoothing:g}"] if view.smoothing else []
+    parts += ["zoomed"] if view.window is not None else []
+    return ", ".join(parts)
 
 
 def body(scene: Scene, width: int, height: int) -> list[Line]:
-    state = scene.state
-    if state.live is None:
-        if state.running:
+    state, view = scene.state, scene.view
+    shown = layers(state, view)
+    if not shown:
+        if view.marks and state.unmarked:
+            told = "; ".join(f"#{n}: {why}" for n, why in state.unmarked)
+        elif state.running:
             told = "no curve yet: the trial has printed no numbers that make one"
         else:
             told = "no trial is running; select an experiment that ran to see its curve"
-        return [Line(((told, "faint"),))]
-    return [legend(state), *scene.chart][:height]
+        return [Line(((clean(told), "faint"),))]
+    chart = scene.chart
+    if chart is None or isinstance(chart, str):
+        return [Line((_named(shown[0]), (f"  {clean(chart or '')}", "faint")))]
+    rows = legend_rows(len(shown) + len(state.unmarked), height + 1)
+    lines = wrapped(legend(chart, view.chart.cursor, state.unmarked), width, rows)
+    plot = chart.plot
+    if view.chart.cursor is not None:
+        plot = with_rule(plot, cursor_place(chart, view.chart.cursor), "│", "accent")
+    return [*lines, *plot.lines][:height]
 
 
-def size_of(pane_width: int, pane_height: int) -> tuple[int, int]:
-    """Columns and rows of the chart itself inside its pane."""
-    return pane_width - 3, pane_height - 2
+def legend(chart: Chart, cursor: float | None, unmarked: Sequence[tuple[int, str]] = ()) -> list[list[Span]]:
+    """Each curve by its sign and name in its colour, with its value: at the cursor, else where it ends.
+
+    This run comes with the sentence that matters: how it stands beside the incumbent at equal budget.
+    """
+    shown = [layer for layer, _ in chart.shown]
+    values = [value for _, value in read([(layer.name, one) for layer, one in chart.shown], cursor)]
+    rest = list(zip(shown, values, strict=True))
+    parts: list[list[Span]] = []
+    if cursor is not None:
+        parts.append([(f"at {place_words(chart.axis, cursor, window_width(chart))}:", "accent")])
+    if shown and shown[0].style == "live":
+        mine, other = rest.pop(0), next((one for one in rest if one[0].style == "reference"), None)
+        parts.append(_sentence(chart, mine, other, cursor))
+        rest = [one for one in rest if one is not other]
+    for i, (layer, value) in enumerate(rest):
+        head: list[Span] = [("last: ", "faint")] if cursor is None and i == 0 else []
+        parts.append([*head, _named(layer), (f" {number(value)}", "")])
+    told = [*chart.notes, *(f"#{n}: {why}" for n, why in unmarked)]
+    return parts + [[(clean(note), "faint")] for note in told]
+
+
+def _sentence(
+    chart: Chart, mine: tuple[Layer, float | None], other: tuple[Layer, float | None] | None, cursor: float | None
+) -> list[Span]:
+    """``● this run 3.1605 at step 128, 0.0395 below ○ incumbent (last 2.9811)``."""
+    layer, value = mine
+    if cursor is None:
+        value = chart.now
+    found: list[Span] = [_named(layer), (f" {number(value)}", "")]
+    if cursor is None:
+        found.append((f" at {place_words(chart.axis, chart.shown[0][1].xs[-1])}", "dim"))
+    if other is None:
+        return found
+    gap = chart.gap
+    if cursor is not None:
+        gap = value - other[1] if value is not None and other[1] is not None else None
+    told = "no longer beside" if gap is None else f"{number(abs(gap), 2)} {'below' if gap < 0 else 'above'}"
+    theirs: Span = (f" {number(other[1])}", "") if cursor is not None else (f" (last {number(other[1])})", "dim")
+    return [*found, (f", {told} ", ""), _named(other[0]), theirs]
+
+
+def _named(layer: Layer) -> Span:
+    return f"{layer.sign} {layer.name}", layer.style
+
+
+def wrapped(parts: Sequence[Sequence[Span]], width: int, rows: int) -> list[Line]:
+    """``parts`` two columns apart on at most ``rows`` lines; what has no room is only counted."""
+    lines: list[list[Span]] = [[]]
+    used = 0
+    for i, part in enumerate(parts):
+        if sum(width_of(text) for text, _ in part) > width:  # where it stands matters less than how
+            part = [span for span in part if span[1] != "dim"]
+        length = sum(width_of(text) for text, _ in part)
+        last = len(lines) == rows
+        room = width - (5 if last and i + 1 < len(parts) else 0)  # for the count of what is left out
+        gap = 2 if used else 0
+        if used and used + gap + length > room:
+            if last:
+                lines[-1].append((f"  +{len(parts) - i}", "faint"))
+                break
+            lines.append([])
+            used = gap = 0
+        lines[-1] += [(" " * gap, ""), *part]
+        used += gap + length
+    return [Line(tuple(span for span in spans if span[0])) for spans in lines]

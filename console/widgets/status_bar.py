@@ -153,10 +153,10 @@ def news(scene: Scene, width: int, now: Situation) -> Line:
     """One line of what matters most: a request that waits, what is wrong, an answer, the latest event."""
     state = scene.state
     if state.asleep:
-        told = f' asked before this engine started: "{asked(state.asleep[0])}"   c still do it   w withdraw'
+        told = f' asked before this engine started: "{asked(state.asleep[0])}"   c still do it   u withdraw'
         return Line(((fit(told, width), "alarm"),))
     if state.requests and state.alive is False:
-        told = f' waits for an engine: "{asked(state.requests[0])}"   w withdraws it'
+        told = f' waits for an engine: "{asked(state.requests[0])}"   u withdraws it'
         return Line(((fit(told, width), "warn"),))
     if state.notice is not None:
         return Line(((fit(" " + clean(state.notice.text), width), state.notice.style),))

@@ -144,7 +144,7 @@ def brief_json(brief: Brief) -> str:
             "noise": brief.noise,
             "editable": list(brief.editable),
             "files": sorted(brief.files),
-            "notes": list(brief.notes),
+            "notes": [note.text for note in brief.notes],
             "history": [
                 {
                     "number": past.number,

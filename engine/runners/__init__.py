@@ -104,7 +104,12 @@ class Unreachable:
     reason: str
 
 
-FollowItem = LogChunk | LogSkipped | Started | StepStarted | Exited | Lost | Unreachable
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """After Unreachable: the host answers again for this attempt, which is what it was before."""
+
+
+FollowItem = LogChunk | LogSkipped | Started | StepStarted | Exited | Lost | Unreachable | Reached
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@
 #   watcher               "pid start" of the watcher         step            "N pid start deadline" of the running step
 #   steps                 "N log_offset" as each begins      log             both streams of all steps
 #   cancel                somebody wants it ended            reason          why the watcher ended a step
+#   hole                  "from upto", cut out of the log    machine         the name of the machine that runs it
 #   exit                  the end, complete and last
 #
 # A process is known by pid and start time (field 22 of /proc/PID/stat) within one boot: pids are reused.
@@ -133,8 +134,19 @@ trim() { # keep the log's head and tail; a hole in its middle leaves every offse
     [ "$size" -gt "$log_cap" ] || return 0
     upto=$(((size - log_tail) / 4096 * 4096))
     [ "$upto" -gt "$hole" ] || return 0
-    fallocate -p -o "$hole" -l "$((upto - hole))" control/log 2>/dev/null || return 1
+    # Before it is cut: who reads the log without seeing its holes looks here afterwards.
+    say_hole
+    said=$?
+    if ! fallocate -p -o "$hole" -l "$((upto - hole))" control/log 2>/dev/null; then
+        rm -f control/hole
+        return 1
+    fi
     hole=$upto
+    [ "$said" = 0 ] || say_hole || : # the disk was full; now it has room
+}
+
+say_hole() {
+    { printf '%s %s\n' "$head" "$upto" >control/hole.new && mv control/hole.new control/hole; } 2>/dev/null
 }
 
 stop() { # REASON: end the running step: TERM to all of it, a grace, KILL
@@ -180,6 +192,7 @@ watch() {
     peak=0 seen=0 grown=0 ended='' woken='' hole=$(((log_cap - log_tail + 4095) / 4096 * 4096))
     page=$(getconf PAGESIZE 2>/dev/null) || page=4096
     [ "$hole" -ge 65536 ] || hole=65536
+    head=$hole
     look $$
     printf '%s\n' "$$ $start" >control/watcher
     trap 'ended=1' TERM
@@ -298,6 +311,8 @@ job() {
     watcher=''
     # A command, not '': an ignored signal would stay ignored in every child.
     trap ': >control/cancel; [ -z "$watcher" ] || kill -USR1 "$watcher"' TERM
+    # A name in ssh's configuration may stand for several machines, and a pid means nothing on another.
+    { read -r machine </proc/sys/kernel/hostname && printf '%s\n' "$machine" >control/machine; } 2>/dev/null
     mv control/contender.$$ control/pid || exit 1
     . control/plan.sh # also sets $@ to the device locks
     [ -n "$token" ] || exit 1

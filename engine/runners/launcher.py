@@ -83,8 +83,7 @@ class DirectLauncher:
         """Write the plan under control/ and start job.sh. Raises HostFault, StorageFull or UsageError."""
         control = f"{plan.directory}/control"
         # The script goes too: a shell reads its script as it runs, and an upgrade may rewrite ours.
-        for name, data in {**render(plan, self._locks), "job.sh": job_script()}.items():
-            await self._transport.put(f"{control}/{name}", data)
+        await self._transport.put_all(control, {**render(plan, self._locks), "job.sh": job_script()})
         # setsid, so that no terminal's end and no signal to the engine's group reaches the job; -f, so
         # that it is nobody's child here. Where -f is unknown (busybox) the shell's & does as much.
         done = await self._transport.run(

@@ -7,28 +7,19 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from engine import sandbox
 from engine.clock import Clock
 from engine.errors import HostFault, StorageFull, UsageError
-from engine.runners import AttemptPlan, Containment, FollowItem, Lost
-from engine.runners.allocations import (
-    NVIDIA_SMI,
-    Allocations,
-    parse_devices,
-    slots_for,
-    visible_devices,
-)
-from engine.runners.launcher import LOCK_DIRECTORY, DirectLauncher
+from engine.runners.allocations import NVIDIA_SMI, slots_for
+from engine.runners.direct import MOST_FILES_READ, DirectHost, glob_parts, link_parts
+from engine.runners.launcher import LOCK_DIRECTORY
 from engine.runners.transport import LocalTransport, no_space, trusted_environment
-from engine.types import Allocation, Device
-
-MOST_FILES_READ = 1000
 
 
-class LocalHost:
+class LocalHost(DirectHost):
     """Trials on this machine, under ``directory``.
 
     ``gpus_per_trial`` devices a trial (0: none, even where there are some); ``slots`` trials at once at
@@ -46,17 +37,11 @@ class LocalHost:
         cpus: Sequence[int] | None = None,
         lock_directory: str = LOCK_DIRECTORY,
     ) -> None:
-        self.name = name
+        super().__init__(name, LocalTransport(clock), clock, lock_directory)
         self.directory = directory
-        self._clock = clock
         self._gpus = gpus_per_trial
         self._slots = slots
         self._cpus = cpus
-        self._locks = lock_directory
-        self._transport = LocalTransport(clock)
-        self._launcher: DirectLauncher | None = None
-        self._containment: Containment | None = None
-        self._devices: tuple[Device, ...] = ()
 
     async def open(self) -> None:
         try:
@@ -66,84 +51,11 @@ class LocalHost:
                 f"{self.name}: cannot make {self.directory}: {fault.strerror}",
                 "name a directory that you may write to",
             ) from fault
-        self._devices = await self._find_devices()
+        if shutil.which(NVIDIA_SMI[0], path=trusted_environment()["PATH"]) is not None:
+            self._devices = await self._find_devices(os.environ.get("CUDA_VISIBLE_DEVICES"))
         cpus = self._cpus if self._cpus is not None else sorted(os.sched_getaffinity(0))
         slots = slots_for(self.name, self._devices, self._gpus, self._slots, cpus)
-        if any(slot.devices for slot in slots):
-            await self._prove_locks()
-        self._containment = await sandbox.probe(self._clock)
-        self._launcher = DirectLauncher(self._transport, Allocations(slots, self._locks), self._locks)
-
-    async def close(self) -> None:
-        await self._transport.close()
-
-    async def _find_devices(self) -> tuple[Device, ...]:
-        if shutil.which(NVIDIA_SMI[0], path=trusted_environment()["PATH"]) is None:
-            return ()
-        shown = await self._transport.run(NVIDIA_SMI, seconds=60.0)
-        if shown.code != 0:
-            # Its errors go to its output. A driver out of order is no reason to train on the processor.
-            words = (shown.stdout + shown.stderr).decode("utf-8", "replace").strip()
-            if "No devices were found" in words:
-                return ()
-            raise HostFault(
-                f"{self.name}: nvidia-smi failed: {words or shown.code}",
-                "mend the driver, or set trial.gpus = 0",
-            )
-        devices = parse_devices(shown.stdout.decode("utf-8", "replace"))
-        return visible_devices(devices, os.environ.get("CUDA_VISIBLE_DEVICES"))
-
-    async def _prove_locks(self) -> None:
-        # An old flock without --no-fork would make every job look busy.
-        done = await self._transport.run(["flock", "--nonblock", "--no-fork", "--shared", "/", "true"])
-        if done.code != 0:
-            raise HostFault(
-                f"{self.name}: device locks do not work: {done.complaint}", "install util-linux 2.32 or newer"
-            )
-
-    @property
-    def _opened(self) -> DirectLauncher:
-        if self._launcher is None:
-            raise HostFault(f"{self.name} was not opened")
-        return self._launcher
-
-    @property
-    def containment(self) -> Containment:
-        if self._containment is None:
-            raise HostFault(f"{self.name} was not opened")
-        return self._containment
-
-    @property
-    def devices(self) -> tuple[Device, ...]:
-        return self._devices
-
-    @property
-    def capacity(self) -> int:
-        return self._opened.capacity
-
-    def acquire(self, attempt: int) -> Allocation | None:
-        return self._opened.acquire(attempt)
-
-    def adopt(self, attempt: int, allocation: Allocation) -> None:
-        self._opened.adopt(attempt, allocation)
-
-    def release(self, attempt: int) -> None:
-        self._opened.release(attempt)
-
-    async def launch(self, plan: AttemptPlan) -> None:
-        await self._opened.start(plan)
-
-    async def cancel(self, directory: str) -> bool:
-        return await self._opened.cancel(directory)
-
-    async def follow(self, directory: str, offset: int) -> AsyncIterator[FollowItem]:
-        async for item in self._transport.follow(directory, offset):
-            if isinstance(item, Lost):
-                # Its processes may go on without it, and another attempt must find the machine free.
-                left = await self._opened.clear(directory)
-                if left:
-                    item = Lost(f"{item.reason}; {left} of its processes could not be killed")
-            yield item
+        await self._ready(slots, await sandbox.probe(self._clock), self._locks)
 
     async def stage(self, directory: str, archive: str, links: Mapping[str, str]) -> None:
         final = Path(directory)
@@ -168,9 +80,8 @@ class LocalHost:
                     raise StorageFull(f"no room to unpack into {directory}", "free some space on that disk")
                 raise HostFault(f"cannot unpack {archive}: {unpacked.complaint}")
             for place, target in links.items():
-                # ``../home/.cache/x``: data that a script looks for under its (fresh) HOME
-                inner = place.removeprefix("../home/")
-                link_into(new / ("work" if inner == place else "home"), inner, Path(target))
+                where, parts = link_parts(place, target)
+                link_into(new / where, "/".join(parts), Path(target))
             try:
                 new.rename(final)
             except OSError:
@@ -186,9 +97,7 @@ class LocalHost:
 
     async def read(self, directory: str, pattern: str, limit: int) -> dict[str, bytes]:
         """As the contract says; at most MOST_FILES_READ files, in the order of their names."""
-        parts = PurePosixPath(pattern).parts
-        if not parts or ".." in parts or PurePosixPath(pattern).is_absolute():
-            raise UsageError(f"{pattern!r} is no path inside a trial's work directory")
+        parts = glob_parts(pattern)
         found: dict[str, bytes] = {}
         for path, data in read_matching(Path(directory) / "work", parts, limit):
             found[path] = data

@@ -1,6 +1,6 @@
 """How to reach a machine: run a command there, put a file there, follow what goes on there.
 
-One implementation for this machine; a remote one over the system's ssh answers to the same three calls.
+Here the one for this machine; ssh.py has the one over the system's ssh, which answers to the same calls.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -46,6 +46,10 @@ class Transport(Protocol):
         """Write a file whole or not at all. Raises StorageFull or HostFault."""
         ...
 
+    async def put_all(self, directory: str, files: Mapping[str, bytes]) -> None:
+        """``put`` for several files of one directory, by name; each whole or not at all."""
+        ...
+
     def follow(self, directory: str, offset: int) -> AsyncIterator[FollowItem]:
         """As ``Host.follow``. All followed attempts share one stream, whatever their number.
 
@@ -78,18 +82,20 @@ LIFE_EVERY = 10  # looks
 BACKLOG_BYTES = 8 << 20  # unread bytes kept for a slow consumer before we stop reading for it
 
 
-class _Feed:
-    """One follower's queue between the poller and its iterator."""
+class TransportClosed(Exception):
+    """The transport was closed under a follower."""
 
-    def __init__(self, reader: AttemptReader) -> None:
-        self.reader = reader
-        self.fresh = True  # never looked at: all of it at once, for somebody waits
-        self.backlog = 0
+
+class Feed:
+    """One follower's queue between whoever looks at the attempt and its iterator."""
+
+    def __init__(self) -> None:
+        self.backlog = 0  # bytes of the log that wait here
         self._items: deque[FollowItem] = deque()
         self._wake = asyncio.Event()
         self._closed: BaseException | None = None
 
-    def put(self, items: list[FollowItem]) -> None:
+    def put(self, items: Sequence[FollowItem]) -> None:
         if items:
             self._items.extend(items)
             self.backlog += sum(len(item.data) for item in items if isinstance(item, LogChunk))
@@ -110,13 +116,33 @@ class _Feed:
             self.backlog -= len(item.data)
         return item
 
+    async def items(self) -> AsyncIterator[FollowItem]:
+        """All that comes, up to the attempt's end or the transport's."""
+        try:
+            while True:
+                item = await self.get()
+                yield item
+                if isinstance(item, Exited | Lost):
+                    return
+        except TransportClosed:
+            return
+
+
+class _Followed(Feed):
+    """An attempt on this machine and who follows it."""
+
+    def __init__(self, reader: AttemptReader) -> None:
+        super().__init__()
+        self.reader = reader
+        self.fresh = True  # never looked at: all of it at once, for somebody waits
+
 
 class LocalTransport:
     """This machine. Attempts are followed by one task that looks at all of them in turn."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._feeds: list[_Feed] = []
+        self._feeds: list[_Followed] = []
         self._poller: asyncio.Task[None] | None = None
 
     async def run(self, argv: Sequence[str], *, input: bytes = b"", seconds: float = 30.0) -> Completed:
@@ -156,26 +182,25 @@ class LocalTransport:
                 raise StorageFull(f"no room for {path}", "free some space on that disk") from fault
             raise HostFault(f"cannot write {path}: {fault.strerror}") from fault
 
+    async def put_all(self, directory: str, files: Mapping[str, bytes]) -> None:
+        for name, data in files.items():
+            await self.put(f"{directory}/{name}", data)
+
     async def follow(self, directory: str, offset: int) -> AsyncIterator[FollowItem]:
-        feed = _Feed(AttemptReader(directory, offset))
+        feed = _Followed(AttemptReader(directory, offset))
         self._feeds.append(feed)
         if self._poller is None or self._poller.done():
             self._poller = asyncio.create_task(self._poll(), name="follow attempts on this machine")
         try:
-            while True:
-                item = await feed.get()
+            async for item in feed.items():
                 yield item
-                if isinstance(item, Exited | Lost):
-                    return
-        except _Closed:
-            return
         finally:
             if feed in self._feeds:
                 self._feeds.remove(feed)
 
     async def close(self) -> None:
         for feed in self._feeds:
-            feed.close(_Closed())
+            feed.close(TransportClosed())
         if self._poller is not None:
             self._poller.cancel()
             await asyncio.gather(self._poller, return_exceptions=True)
@@ -200,7 +225,3 @@ class LocalTransport:
             # A fault of ours must reach those who wait, not die in a task that nobody awaits.
             for feed in self._feeds:
                 feed.close(fault)
-
-
-class _Closed(Exception):
-    """The transport was closed under a follower."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from engine.clock import Clock
 from engine.config import Config
 from engine.environment import EnvironmentPaths
+from engine.ledger import Ledger
 from engine.runners import Host
 from engine.store.core import StoreThread
 from engine.store.reading import CampaignRow, ExperimentRow, TrialRow
@@ -46,4 +47,5 @@ class Setting:
     environment: EnvironmentPaths
     pause: Callable[[str, str], Awaitable[None]]
     wake: Callable[[], None]
+    ledger: Ledger | None = None  # None: nothing here costs money
     desk: TrialDesk = field(init=False)

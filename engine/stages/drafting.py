@@ -1,4 +1,8 @@
-"""drafting -> review or ready: a brief in, a proposal with its candidate commit out."""
+"""drafting -> review or ready: a brief in, a proposal with its candidate commit out.
+
+A failed proposal of an author who can mend (Claude) goes back to it, with what went wrong, before anything
+new is asked of it.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +12,24 @@ import shutil
 from engine import context
 from engine.errors import EditRejected
 from engine.failpoints import hit
+from engine.ledger import Room
 from engine.scope import Scope
 from engine.stages import Setting, Situation
-from engine.store import writes
-from engine.store.reading import ExperimentRow
-from engine.types import Author, Brief, NoProposal, Proposal, StreamText, Verdict
+from engine.stages.reviewing import Reviewing
+from engine.store import reading, writes
+from engine.store.reading import CampaignRow, ExperimentRow
+from engine.types import (
+    Author,
+    Brief,
+    Failure,
+    FileChange,
+    Message,
+    NoProposal,
+    Proposal,
+    Remaining,
+    StreamText,
+    Verdict,
+)
 from engine.types import ExperimentState as S
 
 STREAM_SECONDS = 0.25
@@ -20,39 +37,85 @@ FAILED_DRAFTS = 3  # in a row: then the proposer needs a person
 KEEPS_WAITING = 8  # unanswered: then more of them would only wait too
 
 
+MENDS = (Author.CLAUDE,)  # authors to whom a failed proposal goes back
+EVIDENCE_LINES = 50
+
+
 class Drafting:
-    def __init__(self, setting: Setting) -> None:
+    def __init__(self, setting: Setting, reviewing: Reviewing) -> None:
         self.setting = setting
         self.exhausted = ""  # why the proposer has nothing more
+        self.over_budget = ""  # why no request may be sent any more, whatever is settled meanwhile
+        self._short = ""  # what the last refusal for want of money said
+        self._reviewing = reviewing
         self._failed_drafts = 0
+        self._plateau_told = 0  # proposals when it was told
 
     async def ahead(self, now: Situation, limit: str) -> None:
         """Keep ``drafts`` proposals ahead of the devices, within the limits."""
         ahead = sum(e.state in (S.DRAFTING, S.REVIEW, S.READY) for e in now.experiments)
         waiting = sum(e.state == S.KEEP_REVIEW for e in now.experiments)
-        if self.exhausted or limit or ahead >= self.setting.config.proposer.drafts or waiting >= KEEPS_WAITING:
+        if self.exhausted or limit or not await self._can_pay():
+            return
+        if ahead >= self.setting.config.proposer.drafts or waiting >= KEEPS_WAITING:
             return
         if not now.campaign.calibration and not now.trials:
             return  # let the calibration queue first
         if self.setting.proposer.name == Author.SEARCH and any(e.state == S.DRAFTING for e in now.experiments):
             return  # it takes milliseconds: each draft sees the one before it, so that no two propose the same
-        await self.setting.store.write(writes.new_experiment, now.campaign.id, Author(self.setting.proposer.name))
+        author = Author(self.setting.proposer.name)
+        await self.setting.store.write(
+            writes.new_experiment, now.campaign.id, author, await self._next_repair(now.campaign, author)
+        )
         hit("experiment.created")
         self.setting.wake()
 
+    async def _can_pay(self) -> bool:
+        """Whether what was last refused would fit now. What is only set aside may become free again: it waits."""
+        if not self._short or self.setting.ledger is None:
+            return True
+        room = await self.setting.ledger.room()
+        if room is Room.FREE:
+            self.forget_refusal()
+            return True
+        self.over_budget = f"limit reached: {self._short}" if room is Room.REACHED else ""
+        return False
+
+    def forget_refusal(self) -> None:
+        """A person changed something: ask for money again."""
+        self._short = self.over_budget = ""
+
+    async def _next_repair(self, campaign: CampaignRow, author: Author) -> int | None:
+        """Row id of the failed experiment that is to be mended next."""
+        if author not in MENDS or not self.setting.config.proposer.repairs:
+            return None
+        numbers = await self.setting.store.read(
+            reading.to_repair, campaign.id, author, self.setting.config.proposer.repairs
+        )
+        if not numbers:
+            return None
+        row = await self.setting.store.read(reading.experiment, campaign.id, numbers[-1])
+        return row.id if row is not None else None
+
     async def draft(self, now: Situation, experiment: ExperimentRow) -> None:
         campaign = now.campaign
-        files = await self.setting.workspace.files(
-            campaign.incumbent_sha, (*self.setting.config.project.edit, *self.setting.config.project.context)
-        )
+        files = await self.setting.workspace.files(campaign.incumbent_sha, self._shown())
         checkout = self.setting.state / "drafts" / str(experiment.number)
         if self.setting.proposer.name == Author.COMMAND:
             # An engine that died while drafting left its copy half edited: a draft starts from the base.
             await asyncio.to_thread(shutil.rmtree, checkout, ignore_errors=True)
             await self.setting.workspace.checkout(campaign.incumbent_sha, checkout)
         brief = await self.setting.store.read(
-            context.build, campaign, experiment, self.setting.config, files, checkout=str(checkout)
+            context.build,
+            campaign,
+            experiment,
+            self.setting.config,
+            files,
+            checkout=str(checkout),
+            remaining=await self._remaining(now),
+            failure=await self._failure(campaign, experiment),
         )
+        await self._tell_plateau(campaign, brief)
         proposal = await self._propose(experiment, brief)
         hit("draft.proposed")
         if isinstance(proposal, NoProposal):
@@ -68,11 +131,19 @@ class Drafting:
             )
         except EditRejected as error:
             await self.setting.store.write(
-                writes.ruled, experiment.id, S.DRAFTING, S.SETTLED, Verdict.INVALID, error.message
+                writes.ruled,
+                experiment.id,
+                S.DRAFTING,
+                S.SETTLED,
+                Verdict.INVALID,
+                error.message,
+                outcome="invalid edit",
             )
             await self._count_failed(error.message)
             return
         self._failed_drafts = 0
+        diff = await self.setting.workspace.diff(campaign.incumbent_sha, candidate.sha)
+        target, asked = self._reviewing.asked(diff)
         await self.setting.workspace.hold(campaign.name, str(experiment.number), candidate.sha)
         hit("draft.candidate")
         await self.setting.store.write(
@@ -81,12 +152,16 @@ class Drafting:
             campaign.incumbent,
             proposal,
             candidate.sha,
-            await self.setting.workspace.diff(campaign.incumbent_sha, candidate.sha),
+            diff,
             sum(f.added or 0 for f in candidate.files),
             sum(f.deleted or 0 for f in candidate.files),
-            S.REVIEW if self.setting.config.review.mode in ("proposals", "all") else S.READY,
+            target,
+            asked,
         )
         hit("draft.stored")
+        told = [note.id for note in brief.notes if note.id]
+        if told:
+            await self.setting.store.write(writes.notes_used, experiment.id, told)
         await asyncio.to_thread(shutil.rmtree, checkout, ignore_errors=True)
 
     async def _propose(self, experiment: ExperimentRow, brief: Brief) -> Proposal | NoProposal:
@@ -101,6 +176,8 @@ class Drafting:
                     flushed = self.setting.clock.monotonic()
                     await self.setting.store.write(writes.add_stream, experiment.id, shown)
                     shown = []
+            elif isinstance(item, Message):
+                await self.setting.store.write(writes.add_transcript, experiment.id, [item])
             else:
                 answer = item
         if shown:
@@ -115,21 +192,80 @@ class Drafting:
             S.SETTLED,
             Verdict.CANCELLED,
             f"no proposal ({answer.outcome}): {answer.message}",
+            outcome=answer.outcome,
         )
         if answer.outcome == "exhausted":
             self.exhausted = f"the proposer has nothing more to propose: {answer.message}"
+        elif answer.outcome == "over budget":
+            self._short = answer.message
         else:
-            await self._count_failed(answer.message)
+            await self._count_failed(answer.message, answer.mend)
 
-    async def _count_failed(self, message: str) -> None:
+    async def _count_failed(self, message: str, mend: str = "") -> None:
         """Nothing usable came: no limit counts such drafts, so something else must stop them."""
         self._failed_drafts += 1
         if self._failed_drafts >= FAILED_DRAFTS:
             self._failed_drafts = 0
             await self.setting.pause(
                 f"{FAILED_DRAFTS} drafts in a row brought nothing; the last: {message}",
-                "mend [proposer] in ratchet.toml, then `ratchet resume`",
+                mend or "mend [proposer] in ratchet.toml, then `ratchet resume`",
             )
+
+    # --- what a brief needs beyond the store's history ------------------------------------------
+
+    async def _failure(self, campaign: CampaignRow, experiment: ExperimentRow) -> Failure | None:
+        """What is to be mended: the failed proposal's change against its base, and what went wrong."""
+        if experiment.repairs is None:
+            return None
+        failed = await self.setting.store.read(reading.experiment, campaign.id, experiment.repairs)
+        assert failed is not None
+        edit = self.setting.config.project.edit
+        changes: tuple[FileChange, ...] = ()
+        if failed.candidate_sha is not None:
+            before = await self.setting.workspace.files(failed.base_sha, edit)
+            after = await self.setting.workspace.files(failed.candidate_sha, edit)
+            changes = tuple(
+                FileChange(path, after.get(path))
+                for path in sorted(before.keys() | after.keys())
+                if before.get(path) != after.get(path)
+            )
+        crashed = failed.verdict == Verdict.CRASH
+        tail = await self.setting.store.read(reading.failure_tail, failed.id) if crashed else ""
+        evidence = "\n".join(tail.splitlines()[-EVIDENCE_LINES:])
+        return Failure(
+            number=failed.number,
+            title=failed.title,
+            hypothesis=failed.hypothesis,
+            changes=changes,
+            kind="crash" if crashed else failed.outcome,
+            evidence=f"{failed.reason}\n{evidence}".strip(),
+            attempt=await self.setting.store.read(reading.repair_depth, experiment.id),
+        )
+
+    async def _remaining(self, now: Situation) -> Remaining:
+        limits = self.setting.config.limits
+        left = await self.setting.ledger.left() if self.setting.ledger is not None else None
+        return Remaining(
+            experiments=None if limits.experiments is None else max(0, limits.experiments - now.drafted),
+            hours=None if limits.hours is None else max(0.0, limits.hours - now.campaign.active_seconds / 3600),
+            dollars=None if left is None else left / 1e9,
+        )
+
+    async def _tell_plateau(self, campaign: CampaignRow, brief: Brief) -> None:
+        """Once a plateau, the person is told as well."""
+        if brief.plateau < self._plateau_told:
+            self._plateau_told = 0  # something was kept since
+        if not brief.plateau_after or brief.plateau < brief.plateau_after or self._plateau_told:
+            return
+        self._plateau_told = brief.plateau
+        await self.setting.store.write(writes.plateau, campaign.id, brief.plateau)
+
+    def _shown(self) -> tuple[str, ...]:
+        """Globs of the files that the brief carries."""
+        project = self.setting.config.project
+        # What measures is worth reading for whoever reads; a search would take its constants for its own.
+        frozen = project.frozen if self.setting.proposer.name in MENDS else ()
+        return (*project.edit, *project.context, *frozen)
 
     def _scope(self) -> Scope:
         return Scope(tuple(self.setting.config.project.edit), tuple(self.setting.config.project.frozen))

@@ -12,15 +12,19 @@ from engine.failpoints import hit
 from engine.line_merge import merge_files
 from engine.scope import Scope
 from engine.stages import Setting, Situation
-from engine.store import reading, writes
+from engine.stages.reviewing import Reviewing
+from engine.store import deciding, reading, writes
 from engine.store.reading import CampaignRow, ExperimentRow, TrialRow
 from engine.types import ExperimentState as S
 from engine.types import FileChange, Goal, Purpose, Run, TrialOutcome, TrialState, Verdict
 
+HELD_ALREADY = "the incumbent holds this change already"
+
 
 class Measuring:
-    def __init__(self, setting: Setting) -> None:
+    def __init__(self, setting: Setting, reviewing: Reviewing) -> None:
         self.setting = setting
+        self._reviewing = reviewing
         self._seeds = asyncio.Lock()
         self._judged: dict[int, int] = {}  # experiment -> finished runs when it was last judged
 
@@ -67,6 +71,18 @@ class Measuring:
             return
         self.setting.wake()
 
+    async def rerun(self, experiment: ExperimentRow, seeds: int, actor: str) -> tuple[int, str]:
+        """Further runs of an experiment and its base on seeds that nobody used, for comparison only."""
+        async with self._seeds:
+            queued: tuple[int, str] = await self.setting.store.write(
+                deciding.seeds_added,
+                experiment.id,
+                self.setting.campaign.protocol,
+                (await self._fresh_seeds())[:seeds],
+                actor,
+            )
+            return queued
+
     async def _fresh_seeds(self, count: int = 64) -> tuple[int, ...]:
         """The next seeds that no trial of the campaign has used. The harness picks them, never a candidate."""
 
@@ -92,7 +108,13 @@ class Measuring:
         merged, why = await self._merged(now, experiment)
         if merged is None:
             await self.setting.store.write(
-                writes.ruled, experiment.id, S(experiment.state), S.SETTLED, Verdict.CANCELLED, f"stale: {why}"
+                writes.ruled,
+                experiment.id,
+                S(experiment.state),
+                S.SETTLED,
+                Verdict.CANCELLED,
+                f"stale: {why}",
+                outcome="no change" if why == HELD_ALREADY else "stale",
             )
             return
         workspace = self.setting.workspace
@@ -118,7 +140,7 @@ class Measuring:
         if conflicts:
             return None, f"the incumbent moved and the changes conflict in {', '.join(conflicts)}"
         if not changes:
-            return None, "the incumbent holds this change already"
+            return None, HELD_ALREADY
         candidate = await workspace.candidate(
             head,
             [FileChange(path, content) for path, content in changes.items()],
@@ -208,7 +230,7 @@ class Measuring:
             return
         target = S.SETTLED
         if answer.verdict is Verdict.KEEP:
-            target = S.KEEP_REVIEW if self.setting.config.review.mode in ("keeps", "all") else S.MERGING
+            target = self._reviewing.keep_target()
         own = [r.score for r in evidence.candidate if r.score is not None]
         await self.setting.store.write(
             writes.ruled,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from engine.failpoints import hit
 from engine.stages import Setting, Situation
 from engine.stages.measuring import Measuring
-from engine.store import reading, writes
+from engine.store import deciding, reading, writes
 from engine.store.reading import CampaignRow, ExperimentRow, TrialRow
 from engine.types import ExperimentState as S
 
@@ -46,6 +46,40 @@ class Merging:
         hit("merge.advanced")
         await self.setting.store.write(writes.merged, experiment.id, intent["parent"], sha, moved.note, S.MERGING)
         hit("merge.confirmed")
+
+    async def step_back(self, number: int, actor: str, reason: str) -> tuple[str, str]:
+        """An earlier keep (0: the baseline) in force again, as a new commit: history only moves forward.
+
+        The store says so first; a branch that is one step behind it is moved at the next start.
+        Returns (refusal, what was done).
+        """
+        store, workspace = self.setting.store, self.setting.workspace
+        campaign = await store.read(reading.campaign, self.setting.campaign.name)
+        assert campaign is not None
+        keeps = await store.read(reading.keeps, campaign.line)
+        keep = next((k for k in keeps if k.number == number), None)
+        if keep is None and number:
+            return f"experiment {number} is no keep of this campaign", ""
+        tree, incumbent, title = campaign.baseline_sha, campaign.baseline, "the baseline"
+        if keep is not None:
+            row = await store.read(reading.experiment, campaign.id, number)
+            assert row is not None and row.candidate is not None
+            tree, incumbent, title = keep.sha, row.candidate, f"#{number} {keep.title}"
+        if incumbent == campaign.incumbent:
+            return f"{title} is in force already", ""
+        message = f"Step back to {title}\n\n{reason or 'no reason given'}\n\nRatchet-Actor: {actor}\n"
+        sha = await workspace.keep_commit(campaign.head, tree, message=message, at=self.setting.clock.now())
+        await workspace.hold(campaign.name, f"back-{sha[:12]}", sha)
+        refusal = await store.write(
+            deciding.stepped_back, campaign.line, campaign.head, sha, incumbent, number, actor, reason
+        )
+        if refusal:
+            return refusal, ""
+        hit("stepback.stored")
+        moved = await workspace.advance(campaign.name, campaign.head, sha)
+        return "", f"back at {title}; the later keeps stay in the history" + (
+            f" ({moved.note})" if moved.note else ""
+        )
 
 
 def keep_message(campaign: CampaignRow, experiment: ExperimentRow, trials: list[TrialRow]) -> str:

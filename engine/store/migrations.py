@@ -186,9 +186,76 @@ CREATE TABLE reading (                               -- the newest reading of ea
 ) STRICT, WITHOUT ROWID;
 """
 
+_V2 = """
+-- Proposals that say how they would be refuted, repairs, money, steering, transcripts, review by rule.
+ALTER TABLE proposal ADD COLUMN refuted_by TEXT NOT NULL DEFAULT '';
+ALTER TABLE proposal ADD COLUMN kind TEXT NOT NULL DEFAULT '';
+ALTER TABLE proposal ADD COLUMN fingerprint TEXT NOT NULL DEFAULT '';   -- of the candidate's normalised syntax
+ALTER TABLE experiment ADD COLUMN outcome TEXT NOT NULL DEFAULT '';     -- name of a draft's end without a proposal
+ALTER TABLE experiment ADD COLUMN repairs INTEGER REFERENCES experiment(id);  -- the failed one that this one mends
+ALTER TABLE experiment ADD COLUMN asked TEXT NOT NULL DEFAULT '';       -- why it waits for a person, if by rule
+ALTER TABLE experiment ADD COLUMN asked_at REAL;                        -- since when
+ALTER TABLE trial ADD COLUMN tail TEXT NOT NULL DEFAULT '';             -- last output of one that failed
+ALTER TABLE campaign ADD COLUMN autopilot TEXT NOT NULL DEFAULT '';     -- a person's "accept the next N", as JSON
+CREATE INDEX proposal_fingerprint ON proposal (campaign, fingerprint) WHERE fingerprint <> '';
+
+-- Money in billionths of a US dollar. A row is reserved before anything is sent or started, then settled once.
+CREATE TABLE spend (
+    id INTEGER PRIMARY KEY,
+    campaign INTEGER NOT NULL REFERENCES campaign(id),
+    experiment INTEGER REFERENCES experiment(id),
+    trial INTEGER REFERENCES trial(id),
+    kind TEXT NOT NULL,                              -- model | device
+    what TEXT NOT NULL,                              -- model id, or host
+    state TEXT NOT NULL,                             -- reserved | settled | forfeited | released
+    reserved INTEGER NOT NULL, spent INTEGER NOT NULL DEFAULT 0,
+    epoch INTEGER NOT NULL,
+    usage TEXT NOT NULL DEFAULT '{}',                -- tokens, or seconds and joules
+    detail TEXT NOT NULL DEFAULT '',
+    created_at REAL NOT NULL, settled_at REAL
+) STRICT;
+CREATE INDEX spend_campaign ON spend (campaign, state, reserved, spent);
+CREATE INDEX spend_experiment ON spend (experiment);
+CREATE INDEX spend_trial ON spend (trial) WHERE trial IS NOT NULL;
+
+CREATE TABLE note (                                  -- what a person tells the proposer
+    id INTEGER PRIMARY KEY,
+    campaign INTEGER NOT NULL REFERENCES campaign(id),
+    text TEXT NOT NULL, actor TEXT NOT NULL,
+    used_by INTEGER REFERENCES experiment(id),       -- the draft whose brief carried it first
+    created_at REAL NOT NULL, used_at REAL
+) STRICT;
+
+CREATE TABLE step_back (                             -- a person put an earlier keep in force again
+    id INTEGER PRIMARY KEY,
+    line INTEGER NOT NULL REFERENCES line(id),
+    previous TEXT NOT NULL, sha TEXT NOT NULL,       -- heads of the branch before and after
+    incumbent INTEGER NOT NULL REFERENCES version(id),
+    actor TEXT NOT NULL, reason TEXT NOT NULL, created_at REAL NOT NULL
+) STRICT;
+
+CREATE TABLE mark (                                  -- experiments that a person pinned
+    campaign INTEGER NOT NULL REFERENCES campaign(id),
+    experiment INTEGER NOT NULL REFERENCES experiment(id),
+    actor TEXT NOT NULL, created_at REAL NOT NULL,
+    PRIMARY KEY (campaign, experiment)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE transcript (                            -- a proposer's conversation, message by message
+    experiment INTEGER NOT NULL REFERENCES experiment(id),
+    seq INTEGER NOT NULL, role TEXT NOT NULL, content TEXT NOT NULL, at REAL NOT NULL,
+    PRIMARY KEY (experiment, seq)
+) STRICT, WITHOUT ROWID;
+"""
+
 
 def _create(db: Database) -> None:
     for statement in _statements(_V1):
+        db.conn.execute(statement)
+
+
+def _widen(db: Database) -> None:
+    for statement in _statements(_V2):
         db.conn.execute(statement)
 
 
@@ -198,7 +265,7 @@ def _statements(script: str) -> list[str]:
     return [part.strip() for part in "\n".join(lines).split(";") if part.strip()]
 
 
-MIGRATIONS: tuple[Callable[[Database], None], ...] = (_create,)
+MIGRATIONS: tuple[Callable[[Database], None], ...] = (_create, _widen)
 LATEST = len(MIGRATIONS)
 
 

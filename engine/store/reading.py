@@ -51,6 +51,7 @@ class CampaignRow:
     head: str
     incumbent: int
     incumbent_sha: str
+    autopilot: str = ""  # acceptances given in advance, as JSON: left, actor
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +88,32 @@ class ExperimentRow:
     created_at: float
     updated_at: float
     settled_at: float | None
+    refuted_by: str = ""
+    kind: str = ""  # of change
+    fingerprint: str = ""
+    outcome: str = ""  # name of a draft's end without a proposal
+    repairs: int | None = None  # number of the failed experiment that this one mends
+    asked: str = ""  # the rule by which a person is asked
+    asked_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NoteRow:
+    id: int
+    text: str
+    actor: str
+    used_by: int | None  # number of the experiment whose brief carried it first
+    created_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class MessageRow:
+    """One message of a draft's conversation; ``content`` as the proposer gave it."""
+
+    seq: int
+    role: str
+    content: Any
+    at: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +208,7 @@ def engine(conn: sqlite3.Connection) -> EngineRow | None:
 _CAMPAIGN = """
 SELECT c.id, c.name, c.metric, c.goal, c.seed, c.state, c.pause_reason, c.pause_mend,
        COALESCE(c.protocol, 0), c.active_seconds, c.limits, c.created_at, p.calibration,
-       l.id, l.baseline, b.sha, l.head, l.incumbent, i.sha
+       l.id, l.baseline, b.sha, l.head, l.incumbent, i.sha, c.autopilot
 FROM campaign c JOIN line l ON l.campaign = c.id JOIN version b ON b.id = l.baseline
 JOIN version i ON i.id = l.incumbent LEFT JOIN protocol p ON p.id = c.protocol
 """
@@ -212,9 +239,12 @@ SELECT e.id, e.number, e.state, e.author, COALESCE(p.author_detail, ''), COALESC
        COALESCE(p.hypothesis, ''), COALESCE(p.expected_effect, ''), COALESCE(p.parameters, '{}'),
        e.verdict, e.reason, e.arithmetic, e.effect, e.effect_low, e.effect_high, e.score, e.stage, e.revision,
        e.base, b.sha, e.candidate, c.sha, e.merged, e.intent, COALESCE(p.added, 0), COALESCE(p.removed, 0),
-       k.sha, e.created_at, e.updated_at, e.settled_at
+       k.sha, e.created_at, e.updated_at, e.settled_at,
+       COALESCE(p.refuted_by, ''), COALESCE(p.kind, ''), COALESCE(p.fingerprint, ''), e.outcome, r.number,
+       e.asked, e.asked_at
 FROM experiment e JOIN version b ON b.id = e.base LEFT JOIN version c ON c.id = e.candidate
 LEFT JOIN proposal p ON p.id = e.proposal LEFT JOIN keep k ON k.experiment = e.id
+LEFT JOIN experiment r ON r.id = e.repairs
 """
 
 
@@ -303,6 +333,14 @@ def merge_under_way(conn: sqlite3.Connection, campaign: int) -> bool:
     return conn.execute(sql, (campaign,)).fetchone() is not None
 
 
+def stepped_back_from(conn: sqlite3.Connection, campaign: CampaignRow) -> str | None:
+    """Where the branch still is when an engine died between a step back and the branch's move."""
+    row = conn.execute(
+        "SELECT previous FROM step_back WHERE line = ? AND sha = ?", (campaign.line, campaign.head)
+    ).fetchone()
+    return str(row[0]) if row else None
+
+
 def diff(conn: sqlite3.Connection, campaign: int, number: int) -> str:
     row = conn.execute(
         "SELECT p.diff FROM experiment e JOIN proposal p ON p.id = e.proposal"
@@ -350,6 +388,14 @@ def trials(
 def trial(conn: sqlite3.Connection, trial: int) -> TrialRow | None:
     row = conn.execute(f"{_TRIAL} WHERE t.id = ?", (trial,)).fetchone()
     return TrialRow(*row) if row else None
+
+
+def failure_tail(conn: sqlite3.Connection, experiment: int) -> str:
+    """The last output of an experiment's (row id) newest run that failed; "" when there is none."""
+    row = conn.execute(
+        "SELECT tail FROM trial WHERE experiment = ? AND tail <> '' ORDER BY ended_at DESC LIMIT 1", (experiment,)
+    ).fetchone()
+    return str(row[0]) if row else ""
 
 
 def attempts(conn: sqlite3.Connection, trial: int) -> list[AttemptRow]:
@@ -416,6 +462,13 @@ def points(conn: sqlite3.Connection, trial: int, series: str) -> list[tuple[floa
     ).fetchall()
 
 
+def budget(conn: sqlite3.Connection, protocol: int) -> tuple[float, float]:
+    """(steps, seconds) that a trial of this protocol may train for; 0 where there is no such limit."""
+    row = conn.execute("SELECT spec FROM protocol WHERE id = ?", (protocol,)).fetchone()
+    trial = json.loads(row[0]).get("measurement", {}).get("trial", {}) if row else {}
+    return float(trial.get("steps") or 0), float(trial.get("train_seconds") or 0)
+
+
 def keeps(conn: sqlite3.Connection, line: int) -> list[KeepRow]:
     rows = conn.execute(
         "SELECT e.number, p.title, k.previous, k.sha, e.effect, e.score, k.created_at FROM keep k"
@@ -449,6 +502,73 @@ def stream(conn: sqlite3.Connection, experiment: int, after: int = 0) -> list[St
         (experiment, after),
     )
     return [StreamRow(*r) for r in rows]
+
+
+def to_repair(conn: sqlite3.Connection, campaign: int, author: str, most: int) -> list[int]:
+    """Numbers of an author's failed experiments that nobody mends yet, oldest first.
+
+    Failed: a crash, an edit that was refused, a merge that conflicted. ``most``: repairs of repairs in a row.
+    """
+    rows = conn.execute(
+        "WITH RECURSIVE chain (id, depth) AS ("
+        "  SELECT id, 0 FROM experiment WHERE campaign = :c AND repairs IS NULL"
+        "  UNION ALL SELECT e.id, chain.depth + 1 FROM experiment e JOIN chain ON e.repairs = chain.id)"
+        " SELECT e.number FROM experiment e JOIN chain ON chain.id = e.id"
+        " WHERE e.campaign = :c AND e.author = :a AND e.state = 'settled' AND chain.depth < :m"
+        " AND (e.verdict = 'crash' OR e.outcome IN ('invalid edit', 'stale')) AND e.proposal IS NOT NULL"
+        " AND NOT EXISTS (SELECT 1 FROM experiment r WHERE r.repairs = e.id) ORDER BY e.number",
+        {"c": campaign, "a": author, "m": most},
+    )
+    return [int(r[0]) for r in rows]
+
+
+def repair_depth(conn: sqlite3.Connection, experiment: int) -> int:
+    """How many repairs led to an experiment (row id): 0 for a proposal of its own."""
+    row = conn.execute(
+        "WITH RECURSIVE chain (id, repairs, depth) AS ("
+        "  SELECT id, repairs, 0 FROM experiment WHERE id = ?"
+        "  UNION ALL SELECT e.id, e.repairs, chain.depth + 1 FROM experiment e JOIN chain ON e.id = chain.repairs)"
+        " SELECT MAX(depth) FROM chain",
+        (experiment,),
+    ).fetchone()
+    return int(row[0] or 0)
+
+
+def outcomes(conn: sqlite3.Connection, campaign: int) -> dict[str, int]:
+    """Drafts that ended without a score, by the name of their end."""
+    rows = conn.execute(
+        "SELECT outcome, COUNT(*) FROM experiment WHERE campaign = ? AND outcome <> '' GROUP BY 1", (campaign,)
+    )
+    return {str(name): int(n) for name, n in rows}
+
+
+def pins(conn: sqlite3.Connection, campaign: int) -> list[int]:
+    """Numbers of the experiments that people pinned, oldest pin first."""
+    rows = conn.execute(
+        "SELECT e.number FROM mark m JOIN experiment e ON e.id = m.experiment WHERE m.campaign = ?"
+        " ORDER BY m.created_at",
+        (campaign,),
+    )
+    return [int(r[0]) for r in rows]
+
+
+def notes(conn: sqlite3.Connection, campaign: int, *, unused_only: bool = False) -> list[NoteRow]:
+    """What people told the proposer, oldest first."""
+    where = " AND n.used_by IS NULL" if unused_only else ""
+    rows = conn.execute(
+        "SELECT n.id, n.text, n.actor, e.number, n.created_at FROM note n LEFT JOIN experiment e"
+        f" ON e.id = n.used_by WHERE n.campaign = ?{where} ORDER BY n.id",
+        (campaign,),
+    )
+    return [NoteRow(*r) for r in rows]
+
+
+def transcript(conn: sqlite3.Connection, experiment: int) -> list[MessageRow]:
+    """The conversation in which an experiment (row id) was drafted."""
+    rows = conn.execute(
+        "SELECT seq, role, content, at FROM transcript WHERE experiment = ? ORDER BY seq", (experiment,)
+    )
+    return [MessageRow(r[0], r[1], json.loads(r[2]), r[3]) for r in rows]
 
 
 def readings(conn: sqlite3.Connection) -> list[ReadingRow]:

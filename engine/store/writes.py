@@ -13,7 +13,7 @@ from typing import Any
 from engine import events
 from engine.errors import MovedOn
 from engine.series import SeriesChange
-from engine.store import reading
+from engine.store import spending
 from engine.store.core import Transaction
 from engine.types import (
     Allocation,
@@ -21,6 +21,7 @@ from engine.types import (
     Author,
     Effect,
     ExperimentState,
+    Message,
     Proposal,
     Purpose,
     Reading,
@@ -137,8 +138,11 @@ def warn(tx: Transaction, campaign: int | None, message: str, mend: str = "") ->
 # --- experiments ------------------------------------------------------------------------------------
 
 
-def new_experiment(tx: Transaction, campaign: int, author: Author) -> int:
-    """An experiment in ``drafting`` against the incumbent. Returns its row id."""
+def new_experiment(tx: Transaction, campaign: int, author: Author, repairs: int | None = None) -> int:
+    """An experiment in ``drafting`` against the incumbent; ``repairs`` is the failed one that it is to mend.
+
+    Returns its row id.
+    """
     line, incumbent = tx.execute(
         "SELECT id, incumbent FROM line WHERE campaign = ? ORDER BY id LIMIT 1", (campaign,)
     ).fetchone()
@@ -153,6 +157,7 @@ def new_experiment(tx: Transaction, campaign: int, author: Author) -> int:
         state=ExperimentState.DRAFTING,
         author=author,
         base=incumbent,
+        repairs=repairs,
         created_at=tx.now,
         updated_at=tx.now,
     )
@@ -161,6 +166,47 @@ def new_experiment(tx: Transaction, campaign: int, author: Author) -> int:
 def add_stream(tx: Transaction, experiment: int, items: Sequence[tuple[str, str]]) -> None:
     for channel, text in items:
         tx.insert("stream", experiment=experiment, at=tx.now, channel=channel, text=text)
+
+
+def add_transcript(tx: Transaction, experiment: int, messages: Sequence[Message]) -> None:
+    """The next messages of a draft's conversation."""
+    seq = tx.execute(
+        "SELECT COALESCE(MAX(seq), -1) + 1 FROM transcript WHERE experiment = ?", (experiment,)
+    ).fetchone()[0]
+    for number, message in enumerate(messages, seq):
+        tx.insert(
+            "transcript",
+            experiment=experiment,
+            seq=number,
+            role=message.role,
+            content=json.dumps(message.content, ensure_ascii=False),
+            at=tx.now,
+        )
+
+
+def add_note(tx: Transaction, campaign: int, text: str, actor: str) -> int:
+    """What a person tells the proposer; it waits for the next brief."""
+    note = tx.insert("note", campaign=campaign, text=text, actor=actor, created_at=tx.now)
+    tx.emit(campaign, events.Steered(note, text, actor))
+    return note
+
+
+def notes_used(tx: Transaction, experiment: int, notes: Sequence[int]) -> None:
+    """The brief of ``experiment`` carried these notes; the first that did is remembered."""
+    for note in notes:
+        changed = tx.execute(
+            "UPDATE note SET used_by = ?, used_at = ? WHERE id = ? AND used_by IS NULL",
+            (experiment, tx.now, note),
+        ).rowcount
+        if changed:
+            campaign, number = tx.execute(
+                "SELECT campaign, number FROM experiment WHERE id = ?", (experiment,)
+            ).fetchone()
+            tx.emit(campaign, events.NoteUsed(note, number))
+
+
+def plateau(tx: Transaction, campaign: int, proposals: int) -> None:
+    tx.emit(campaign, events.Plateau(proposals))
 
 
 def proposal_stored(
@@ -173,13 +219,25 @@ def proposal_stored(
     added: int,
     removed: int,
     target: ExperimentState,
+    asked: str = "",
 ) -> None:
-    """The draft is a proposal with a candidate commit; the experiment goes on to ``target``."""
-    campaign = tx.execute("SELECT campaign FROM experiment WHERE id = ?", (experiment,)).fetchone()[0]
+    """The draft is a proposal with a candidate commit; the experiment goes on to ``target``.
+
+    ``asked``: the rule by which a person is asked, when ``target`` is review.
+    """
+    campaign, parent = tx.execute(
+        "SELECT e.campaign, r.proposal FROM experiment e LEFT JOIN experiment r ON r.id = e.repairs"
+        " WHERE e.id = ?",
+        (experiment,),
+    ).fetchone()
     row = tx.insert(
         "proposal",
         campaign=campaign,
         base=base,
+        parent=parent,
+        refuted_by=proposal.refuted_by,
+        kind=proposal.kind,
+        fingerprint=proposal.fingerprint,
         author=proposal.author,
         author_detail=proposal.author_detail,
         title=proposal.title,
@@ -191,15 +249,16 @@ def proposal_stored(
         removed=removed,
         created_at=tx.now,
     )
-    version = _version(tx, campaign, candidate, "candidate", base)
+    version = add_version(tx, campaign, candidate, "candidate", base)
     tx.execute(
-        "UPDATE experiment SET proposal = ?, candidate = ?, base = ? WHERE id = ?",
-        (row, version, base, experiment),
+        "UPDATE experiment SET proposal = ?, candidate = ?, base = ?, asked = ?, asked_at = ? WHERE id = ?",
+        (row, version, base, asked, tx.now if target is ExperimentState.REVIEW else None, experiment),
     )
     move(tx, experiment, ExperimentState.DRAFTING, target)
 
 
-def _version(tx: Transaction, campaign: int, sha: str, kind: str, parent: int) -> int:
+def add_version(tx: Transaction, campaign: int, sha: str, kind: str, parent: int) -> int:
+    """The row of a commit, made if need be; returns its id."""
     tx.execute(
         "INSERT OR IGNORE INTO version (campaign, sha, kind, parent, created_at) VALUES (?, ?, ?, ?, ?)",
         (campaign, sha, kind, parent, tx.now),
@@ -218,7 +277,7 @@ def rebased(
 ) -> None:
     """The proposal was merged onto a newer incumbent: it is to be measured anew, as merged."""
     campaign = tx.execute("SELECT campaign FROM experiment WHERE id = ?", (experiment,)).fetchone()[0]
-    version = _version(tx, campaign, candidate, "merged", base)
+    version = add_version(tx, campaign, candidate, "merged", base)
     move(tx, experiment, source, ExperimentState.READY, why=why)
     tx.execute(
         "UPDATE experiment SET base = ?, candidate = ?, merged = ?, stage = '', score = NULL, verdict = NULL"
@@ -308,9 +367,15 @@ def ruled(
     effect: Effect | None = None,
     arithmetic: Sequence[str] = (),
     score: float | None = None,
+    outcome: str = "",
 ) -> None:
-    """A verdict with its arithmetic; ``target`` is settled, or keep_review / merging for a keep."""
+    """A verdict with its arithmetic; ``target`` is settled, or keep_review / merging for a keep.
+
+    ``outcome`` names a draft's end without a proposal (``types.NoProposal``).
+    """
     settled = tx.now if target is ExperimentState.SETTLED else None
+    waits = tx.now if target is ExperimentState.KEEP_REVIEW else None
+    tx.execute("UPDATE experiment SET outcome = ?, asked_at = ? WHERE id = ?", (outcome, waits, experiment))
     tx.execute(
         "UPDATE experiment SET verdict = ?, reason = ?, arithmetic = ?, effect = ?, effect_low = ?,"
         " effect_high = ?, effect_detail = ?, score = COALESCE(?, score), settled_at = ? WHERE id = ?",
@@ -347,60 +412,6 @@ def ruled(
     move(tx, experiment, source, target)
 
 
-def decided(tx: Transaction, experiment: int, action: str, actor: str, reason: str, revision: int | None) -> str:
-    """A person's accept or reject. Returns '' when taken, else why it is refused (stale, too late)."""
-    row = reading_experiment_state(tx, experiment)
-    number, state, found, campaign = row
-    if revision is not None and revision != found:
-        return f"experiment {number} changed since you saw it (revision {found}, yours {revision}); look again"
-    if state not in (ExperimentState.REVIEW, ExperimentState.KEEP_REVIEW):
-        return f"experiment {number} is {state}: it does not wait for a decision"
-    tx.insert(
-        "decision",
-        experiment=experiment,
-        action=action,
-        actor=actor,
-        reason=reason,
-        revision=found,
-        created_at=tx.now,
-    )
-    tx.emit(campaign, events.DecisionTaken(number, action, actor, reason))
-    if action == "accept":
-        target = ExperimentState.READY if state == ExperimentState.REVIEW else ExperimentState.MERGING
-        move(tx, experiment, ExperimentState(state), target, why=f"accepted by {actor}")
-    elif state == ExperimentState.REVIEW:
-        ruled(
-            tx,
-            experiment,
-            ExperimentState.REVIEW,
-            ExperimentState.SETTLED,
-            Verdict.CANCELLED,
-            f"rejected by {actor}" + (f": {reason}" if reason else ""),
-        )
-    else:
-        # A keep that a person refuses is an override: the judge's arithmetic stays beside it.
-        keep = reading.experiment(tx.conn, campaign, number)
-        assert keep is not None
-        tx.execute(
-            "UPDATE experiment SET verdict = ?, reason = ?, settled_at = ? WHERE id = ?",
-            (
-                Verdict.DISCARD,
-                f"overruled by {actor}" + (f": {reason}" if reason else "") + f" (judge: {keep.reason})",
-                tx.now,
-                experiment,
-            ),
-        )
-        move(tx, experiment, ExperimentState.KEEP_REVIEW, ExperimentState.SETTLED, why=f"rejected by {actor}")
-    return ""
-
-
-def reading_experiment_state(tx: Transaction, experiment: int) -> tuple[int, str, int, int]:
-    row = tx.execute(
-        "SELECT number, state, revision, campaign FROM experiment WHERE id = ?", (experiment,)
-    ).fetchone()
-    return int(row[0]), str(row[1]), int(row[2]), int(row[3])
-
-
 def merge_intended(tx: Transaction, experiment: int, intent: Mapping[str, Any]) -> None:
     tx.execute("UPDATE experiment SET intent = ? WHERE id = ?", (json.dumps(dict(intent)), experiment))
 
@@ -428,10 +439,19 @@ def merged(tx: Transaction, experiment: int, previous: str, sha: str, note: str,
 # --- trials -----------------------------------------------------------------------------------------
 
 
-def new_attempt(tx: Transaction, trial: int, allocation: Allocation, containment: str, directory: str) -> int:
+def new_attempt(
+    tx: Transaction,
+    trial: int,
+    allocation: Allocation,
+    containment: str,
+    directory: str,
+    seconds: float = 0.0,
+    cap: int | None = None,
+) -> int:
     """The intent to run: an attempt with its token and allocation, before anything happens on the host.
 
-    ``directory`` may hold ``{attempt}``. An attempt that is already open is returned as it is.
+    ``directory`` may hold ``{attempt}``. An attempt that is already open is returned as it is. What ``seconds``,
+    the longest it may take, cost on the allocation is set aside: OverBudget when that passes ``cap``.
     """
     row = tx.execute(
         "SELECT id FROM attempt WHERE trial = ? AND state NOT IN (?, ?)",
@@ -439,6 +459,7 @@ def new_attempt(tx: Transaction, trial: int, allocation: Allocation, containment
     ).fetchone()
     if row:
         return int(row[0])
+    spending.device_started(tx, trial, allocation, seconds, cap)
     number = tx.execute("SELECT COALESCE(MAX(number), 0) + 1 FROM attempt WHERE trial = ?", (trial,)).fetchone()[0]
     attempt = tx.insert(
         "attempt",
@@ -494,6 +515,7 @@ def attempt_lost(tx: Transaction, campaign: int, trial: int, attempt: int, reaso
     )
     number = tx.execute("SELECT number FROM attempt WHERE id = ?", (attempt,)).fetchone()[0]
     tx.emit(campaign, events.AttemptLost(trial, number, reason))
+    spending.device_ended(tx, trial, None, reason)
     tx.execute("DELETE FROM point WHERE trial = ?", (trial,))
     if retry:
         tx.execute("UPDATE trial SET state = ? WHERE id = ?", (TrialState.QUEUED, trial))
@@ -504,12 +526,18 @@ def attempt_lost(tx: Transaction, campaign: int, trial: int, attempt: int, reaso
         _end_trial(tx, campaign, trial, TrialOutcome.LOST, None, f"lost {times} times: {reason}", 0.0, "")
 
 
-def attempt_withdrawn(tx: Transaction, trial: int, attempt: int, reason: str) -> None:
-    """The attempt ended for a reason that is not the trial's (engine stopped, device busy): queue again."""
+def attempt_withdrawn(
+    tx: Transaction, trial: int, attempt: int, reason: str, seconds: float | None = None
+) -> None:
+    """The attempt ended for a reason that is not the trial's (engine stopped, device busy): queue again.
+
+    It held its allocation for ``seconds``; None: nobody knows.
+    """
     tx.execute(
         "UPDATE attempt SET state = ?, reason = ?, ended_at = ? WHERE id = ?",
         (AttemptState.ENDED, reason, tx.now, attempt),
     )
+    spending.device_ended(tx, trial, seconds, reason)
     tx.execute("DELETE FROM point WHERE trial = ?", (trial,))
     tx.execute(
         "UPDATE trial SET state = ? WHERE id = ? AND state <> ?", (TrialState.QUEUED, trial, TrialState.DONE)
@@ -530,12 +558,15 @@ def trial_ended(
     seconds: float,
     peak_memory: int,
     hardware: str,
+    tail: str = "",
 ) -> None:
-    """Everything that a finished attempt brought, in one transaction."""
+    """Everything that a finished attempt brought, in one transaction. ``tail``: a failed one's last output."""
+    tx.execute("UPDATE trial SET tail = ? WHERE id = ?", (tail, trial))
     tx.execute(
         "UPDATE attempt SET state = ?, reason = ?, steps = ?, peak_memory = ?, ended_at = ? WHERE id = ?",
         (AttemptState.ENDED, reason, json.dumps([dict(s) for s in steps]), peak_memory, tx.now, attempt),
     )
+    spending.device_ended(tx, trial, seconds)
     for score in scores:
         tx.execute(
             "INSERT OR REPLACE INTO score (trial, name, split, source, value) VALUES (?, ?, ?, ?, ?)",

@@ -76,7 +76,7 @@ def complete(at: Path, words: str, shell: str = "bash") -> list[str]:
 
 
 def test_completion_offers_commands_options_and_values(tmp_path: Path) -> None:
-    assert complete(tmp_path, "ratchet st") == ["plain,start", "plain,stop", "plain,status"]
+    assert complete(tmp_path, "ratchet st") == ["plain,start", "plain,stop", "plain,status", "plain,steer"]
     everything = {line.removeprefix("plain,") for line in complete(tmp_path, "ratchet ")}
     assert set(COMMANDS) <= everything
     assert "plain,--experiments" in complete(tmp_path, "ratchet run --exp")

@@ -182,7 +182,7 @@ async def test_a_request_to_a_dead_engine_waits_visibly_and_can_be_withdrawn(wai
         await c.settle()
         assert [r.state for r in c.filed()] == ["waiting"]
         assert c.app.live.state.notice is not None and "no engine runs" in c.app.live.state.notice.text
-        await c.press("w")
+        await c.press("u")
         assert [r.state for r in c.filed()] == ["withdrawn"]
 
 
@@ -247,7 +247,20 @@ async def test_with_no_store_every_key_is_harmless_and_no_file_is_made(tmp_path:
             "Q",
             "S",
             "c",
+            "u",
             "w",
+            "space",
+            "p",
+            "equals_sign",
+            "minus",
+            "H",
+            "L",
+            "v",
+            "V",
+            "t",
+            "left",
+            "right",
+            "0",
             "+",
             "_",
         ):

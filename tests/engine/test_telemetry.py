@@ -197,7 +197,7 @@ async def test_a_cancelled_reader_leaves_no_process(smi) -> None:
             await asyncio.sleep(1000)  # cancelled between two batches: the generator stays suspended
 
     task = asyncio.ensure_future(drain())
-    await seen.wait()
+    await asyncio.wait_for(seen.wait(), 60)
     while not (notes / "apps").exists() or not (notes / "apps").read_text().strip():
         await asyncio.sleep(0.01)
     task.cancel()

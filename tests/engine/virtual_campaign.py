@@ -20,12 +20,16 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from engine import config as configuration
+from engine.authors import Authors
 from engine.clock import VirtualClock
 from engine.conductor import Conductor, RunLimits
 from engine.environment import EnvironmentPaths
 from engine.inbox import Request
+from engine.ledger import Ledger
 from engine.lock import EngineLock, Holder
 from engine.opening import Opening, protocol_spec
+from engine.prices import Prices
+from engine.requests import Requests
 from engine.service import Engine, Order
 from engine.store import reading, writes
 from engine.store.core import Store, StoreThread
@@ -53,8 +57,11 @@ timeout_seconds = 600
 [proposer]
 kind = "search"
 drafts = {drafts}
+repairs = {repairs}
 [review]
 mode = "{review}"
+ask_if = {ask_if}
+unanswered_after = {unanswered}
 """
 
 
@@ -128,9 +135,11 @@ class ScriptedProposer:
         self.clock, self.script, self.seconds = clock, script, seconds
         self.after = after or NoProposal("exhausted", "the script ends here")
         self.asked: list[int] = []
+        self.briefs: list[Brief] = []
 
     async def propose(self, brief: Brief) -> AsyncIterator[ProposerEvent]:
         self.asked.append(brief.number)
+        self.briefs.append(brief)
         yield StreamText("thinking", f"experiment {brief.number}\n")
         await self.clock.sleep(self.seconds)
         step = self.script[brief.number - 1] if brief.number <= len(self.script) else self.after
@@ -143,7 +152,7 @@ class ScriptedProposer:
             f"turn K{step.knob} to {step.value}",
             f"K{step.knob} matters",
             (FileChange(step.path, new),),
-            Author.SEARCH,
+            Author(self.name),
         )
 
 
@@ -166,6 +175,10 @@ class VirtualCampaign:
         judge: str = "",
         limits: RunLimits | None = None,
         clock: VirtualClock | None = None,
+        author: Author = Author.SEARCH,
+        ask_if: Sequence[str] = (),
+        unanswered_after: str = "",
+        repairs: int = 0,
     ) -> None:
         self.clock = clock or VirtualClock()
         self.project = folder / "project"
@@ -174,7 +187,15 @@ class VirtualCampaign:
         self.limits = limits or RunLimits()
         self.machine = Machine(self.clock, program)
         self.proposer = ScriptedProposer(self.clock, script, propose_seconds, after)
-        self.config_text = CONFIG.format(judge=judge, drafts=drafts, review=review)
+        self.proposer.name = str(author)
+        self.config_text = CONFIG.format(
+            judge=judge,
+            drafts=drafts,
+            review=review,
+            ask_if=json.dumps(list(ask_if)),
+            unanswered=json.dumps(unanswered_after),
+            repairs=repairs,
+        )
         self._running: asyncio.Task[str] | None = None
         self._beat: asyncio.Task[None] | None = None
         print(f"campaign seed {seed}, capacity {capacity}, {len(script)} scripted proposals")
@@ -227,7 +248,10 @@ class VirtualCampaign:
         self.service = Engine(
             Order(str(self.project)), self.project, self.state, config, self.clock, EngineLock(self.state), mine
         )
-        self.opening = Opening(campaign, self.workspace, self.host, self.proposer, EnvironmentPaths())
+        ledger = Ledger(self.store, campaign.id, Prices.load({}), self.service._cap)
+        authors = Authors(self.project, self.state, self.workspace, self.store, campaign, ledger, self.clock)
+        paths = EnvironmentPaths()
+        self.opening = Opening(campaign, self.workspace, self.host, self.proposer, paths, ledger, authors)
         await self.reload(config, conductor=None)
         campaign = await self.store.read(reading.campaign, "virtual")
         assert campaign is not None
@@ -242,6 +266,7 @@ class VirtualCampaign:
             state=self.state,
             limits=self.limits,
             environment=EnvironmentPaths(),
+            ledger=self.opening.ledger,
         )
         self._running = asyncio.create_task(self.conductor.run())
         self._beat = asyncio.create_task(self.service._beat(self.conductor, self.store))
@@ -285,7 +310,7 @@ class VirtualCampaign:
     async def ask(self, kind: str, **args: Any) -> tuple[str, str]:
         """A person's request, carried out as the service does."""
         request = Request(1, self.clock.now(), "tester", kind, args, "waiting", "")
-        return await self.service._carry_out(self.conductor, self.store, request)
+        return await Requests(self.conductor).carry_out(request)
 
     async def until(self, condition: Callable[[], bool], what: str, hours: float = 12.0) -> None:
         """Let virtual time pass until ``condition``; looks every second."""

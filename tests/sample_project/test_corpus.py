@@ -93,7 +93,7 @@ def test_two_processes_may_prepare_at_once(corpus: Path, tmp_path: Path) -> None
     command = [sys.executable, "-B", str(PROJECT / "prepare.py")]
     environment = {"RATCHET_DATA": str(tmp_path), "PATH": ""}
     both = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE) for _ in range(2)]
-    assert [process.communicate() and process.returncode for process in both] == [0, 0]
+    assert [process.communicate(timeout=120) and process.returncode for process in both] == [0, 0]
     assert splits(tmp_path) == splits(corpus)
     assert sorted(p.name for p in (tmp_path / "train").iterdir()) == ["manifest.json", "train.bin"]
 

@@ -20,6 +20,7 @@ from engine.types import (
     FileChange,
     Goal,
     NoProposal,
+    Note,
     PastExperiment,
     Proposal,
     StreamText,
@@ -46,7 +47,7 @@ def brief(tmp_path: Path) -> Brief:
     )
     return Brief(
         "night", 7, 3, "abc", Goal.MINIMIZE, "val_bpb", {"train.py": BASE}, ("train.py",), (past,), 3.1, 0.02,
-        str(checkout), ("try depth",),
+        str(checkout), (Note("try depth", "ada", 1),),
     )  # fmt: skip
 
 

@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 from runner_bench import Bench, put_down
+from sshd import Sshd, serve
 
 from engine.clock import RealClock
 from engine.runners.local import LocalHost
+
+
+@pytest.fixture(scope="session")
+def running_sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
+    """One server for all tests that neither stop nor change it."""
+    for server in serve(tmp_path_factory.mktemp("sshd")):
+        server.start()
+        yield server
+
+
+@pytest.fixture
+def sshd(tmp_path: Path) -> Iterator[Sshd]:
+    """A server of the test's own, not started yet."""
+    yield from serve(tmp_path / "sshd")
 
 
 @pytest.fixture

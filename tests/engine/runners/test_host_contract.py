@@ -10,18 +10,27 @@ from pathlib import Path
 
 import pytest
 from runner_bench import Bench, exited, log_of, make_archive, put_down
+from sshd import HOST
 
 from engine.clock import RealClock
 from engine.errors import HostFault, UsageError
 from engine.runners import LogChunk, Started, Step, StepStarted
 from engine.runners.local import LocalHost
+from engine.runners.remote import RemoteHost
+from engine.runners.ssh import SshTransport
 
 
-@pytest.fixture(params=["local"])
+@pytest.fixture(params=["local", "ssh"])
 async def bench(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Bench]:
-    root = tmp_path / 'it\'s a "place" with $pecial\nnames'
+    root = tmp_path / 'it\'s a "place" with $pecial\nnames \N{SNOWMAN}'
     root.mkdir()
-    host = {"local": LocalHost}[request.param]("here", root, RealClock(), slots=2, cpus=[0, 1])
+    host: LocalHost | RemoteHost
+    if request.param == "local":
+        host = LocalHost("here", root, RealClock(), slots=2, cpus=[0, 1])
+    else:
+        server = request.getfixturevalue("running_sshd")
+        transport = SshTransport(HOST, RealClock(), server.client())
+        host = RemoteHost("there", transport, str(root), RealClock(), slots=2, cpus=[0, 1])
     await host.open()
     bench = Bench(host, root)
     yield bench
