@@ -35,11 +35,13 @@ check: lint types test
 bench: $(STAMP)
 	$(BIN)/python -m tests.benchmarks
 
-# What some tests talk to and skip without, from Debian's packages (as root): other shells for job.sh. sshd
-# and Slurm join here with the issues that need them.
+# What some tests talk to and skip without, from Debian's packages (as root): other shells for job.sh, tmux,
+# sshd and Slurm. RUNLEVEL=1: none of their services is started; the tests start their own, on loopback.
 test-servers:
 	apt-get update -qq
-	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends busybox ksh util-linux >/dev/null
+	RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+		busybox ksh util-linux tmux openssh-server openssh-client slurm-wlm munge >/dev/null
+	mkdir -p -m 755 /run/sshd
 
 clean:
 	rm -rf $(VENV) .demo .bench build dist

@@ -14,12 +14,15 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
+from console import away_source
 from console.following import StoreFollower
+from console.last_seen import LastSeen
 from console.outbox import Outbox, Schedule, Watch
-from console.state import AliveSeen, RequestsRead, StoreSeen, Update
+from console.state import AliveSeen, AwayRead, RequestsRead, StoreSeen, Update
 from engine.clock import Clock
 from engine.errors import RatchetError
 from engine.inbox import Inbox, Request
+from engine.lock import Holder
 from engine.store.reading import Reader
 
 POLL_SECONDS = 0.05
@@ -29,11 +32,19 @@ class Feed:
     """``start`` begins the thread; ``notify`` is called from it when the outbox stops being empty."""
 
     def __init__(
-        self, state_dir: Path, alive: Callable[[], bool], clock: Clock, campaign: str | None = None
+        self,
+        state_dir: Path,
+        alive: Callable[[], Holder | bool | None],
+        clock: Clock,
+        campaign: str | None = None,
+        seen: LastSeen | None = None,
     ) -> None:
-        self._dir = state_dir
+        self.state_dir = state_dir
+        self.campaign = campaign  # None: the newest
         self._alive = alive
-        self._name = campaign
+        self._clock = clock
+        self._seen = seen  # until what happened since is told
+        self._looks = 0
         self._watch = Watch()
         self._outbox = Outbox()
         self._schedule = Schedule(clock)
@@ -119,7 +130,7 @@ class Feed:
 
     def _open(self) -> None:
         """Open the store, or notice that it went away or is another file (restored from a backup)."""
-        path = self._dir / "store.db"
+        path = self.state_dir / "store.db"
         try:
             inode = path.stat().st_ino
         except OSError:
@@ -138,12 +149,24 @@ class Feed:
             self._problem(error.message, error.mend)
             return
         self._inode = inode
-        self._follower = StoreFollower(self._reader, self._outbox, self._schedule, self._dir, self._name)
+        self._follower = StoreFollower(self._reader, self._outbox, self._schedule, self.state_dir, self.campaign)
 
     def _look(self, watch: Watch) -> None:
         assert self._follower is not None
         self._follower.look(watch)
+        self._looks += 1
         self._problem("", "")  # only once a whole look succeeded: no flicker over a row that stays odd
+        if self._seen is not None and self._looks > 1:  # the first paint does not wait for it
+            self._say_away(self._seen)
+
+    def _say_away(self, seen: LastSeen) -> None:
+        campaign = self._outbox.state.campaign
+        if campaign is None or self._reader is None:
+            return
+        self._seen = None
+        found = away_source.read(self._reader.conn, campaign, seen, self._clock.now())
+        if found is not None:
+            self._outbox.say(AwayRead(found))
 
     def _close(self) -> None:
         self._follower = None
@@ -157,15 +180,19 @@ class Feed:
     # --- engine and inbox ---
 
     def _read_alive(self) -> None:
-        alive = bool(self._alive())
-        if alive != self._outbox.state.alive:
-            self._outbox.say(AliveSeen(alive))
+        found = self._alive()
+        told = AliveSeen(bool(found))
+        if isinstance(found, Holder) and found.ready:  # before that, the error is why it could not start
+            told = AliveSeen(True, found.error, found.mend)
+        state = self._outbox.state
+        if told != AliveSeen(bool(state.alive), state.trouble, state.trouble_mend) or state.alive is None:
+            self._outbox.say(told)
 
     def _read_inbox(self, watch: Watch) -> None:
         if self._inbox is None:
-            if not (self._dir / "inbox.db").exists():
+            if not (self.state_dir / "inbox.db").exists():
                 return
-            self._inbox = Inbox(self._dir / "inbox.db")
+            self._inbox = Inbox(self.state_dir / "inbox.db")
             self._inbox_version = -1
         version = self._inbox.data_version()
         if version == self._inbox_version and "inbox" not in self._schedule.dirty:

@@ -16,11 +16,14 @@ from console.state import (
     ExperimentsRead,
     LogRead,
     ReadingsRead,
+    SteeringRead,
     TrialsRead,
     listed,
     selected,
     watched_trial,
 )
+from console.steering import Steering
+from console.steering_source import SteeringSource
 from engine.store import reading
 from engine.store.reading import CampaignRow, Reader
 
@@ -42,6 +45,7 @@ class StoreFollower:
         self._stream = sources.StreamTail()
         self._log = sources.LogFile(state_dir)
         self._marked = sources.MarkedCurves()
+        self._steering = SteeringSource()
         self._shown: tuple[object, ...] = ()
 
     def look(self, watch: Watch) -> None:
@@ -49,15 +53,18 @@ class StoreFollower:
         version = self._reader.data_version()
         if version != self._version:
             self._version = version
-            self._schedule.dirty |= {"facts", "detail", "stream", "curves", "readings"}
+            self._schedule.dirty |= {"facts", "detail", "stream", "curves", "readings", "steering"}
         if self._schedule.changed("facts"):
             self._read_facts(self._reader.conn)
         campaign = self._outbox.state.campaign
         if campaign is None:
             return
         conn = self._reader.conn
+        if self._schedule.changed("steering"):
+            self._say_steering(self._steering.now_and_then(conn, campaign))
         self._read_window(conn, campaign.id, watch.rows)
-        self._read_selection(conn, campaign, watch)
+        if watch.panes:  # a screen that hides them all shows no selection either
+            self._read_selection(conn, campaign, watch)
         if Pane.DEVICES in watch.panes and self._schedule.changed("readings"):
             rows = tuple(reading.readings(conn))
             if rows != self._outbox.state.readings:
@@ -86,8 +93,13 @@ class StoreFollower:
         if changed:
             self._outbox.say(ExperimentsRead(changed))
         self._read_trials(conn, campaign)
+        self._say_steering(self._steering.after_events(conn, campaign, events))
         if events:
             self._outbox.say(EventsRead(tuple(events)))
+
+    def _say_steering(self, found: Steering | None) -> None:
+        if found is not None:
+            self._outbox.say(SteeringRead(found))
 
     def _read_events(self, conn: sqlite3.Connection) -> list[reading.EventRow]:
         if self._last_event == 0:

@@ -14,11 +14,12 @@ from engine.clock import Clock
 PACE = {
     "facts": 0.1,
     "detail": 0.1,
-    "stream": 0.25,
+    "stream": 0.05,  # the engine writes it five times a second: looked at later, it would be late
     "curves": 1.0,
     "readings": 1.0,
     "log": 0.5,
     "inbox": 0.2,
+    "steering": 1.0,
     "alive": 1.0,
     "file": 1.0,
 }

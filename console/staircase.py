@@ -12,6 +12,7 @@ from console.ticks import TINY
 
 if TYPE_CHECKING:
     from engine.store.reading import ExperimentRow, KeepRow
+    from engine.store.reading_screens import TryRow
 
 BY = ("experiments", "time")
 UNSCORED = ("crash", "invalid")
@@ -55,7 +56,7 @@ class RatchetView:
 
 
 def staircase(
-    experiments: Iterable[ExperimentRow],
+    experiments: Iterable[ExperimentRow | TryRow],
     keeps: Iterable[KeepRow],
     *,
     goal: str,

@@ -6,13 +6,15 @@ SQLite or time: whoever needs ``now`` passes it in.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from console.away import Away
 from console.charting import ChartView, Mark
 from console.diff_moves import DiffView
-from console.layout import DECIDING, Pane
-from engine.events import CampaignPaused, RequestAnswered, TrialEnded, Warned
+from console.layout import DECIDING, PANES, Pane
+from console.steering import Steering
+from engine.events import CampaignPaused, DecisionTaken, RequestAnswered, TrialEnded, Warned
 from engine.inbox import Request
 from engine.store.reading import CampaignRow, EngineRow, EventRow, ExperimentRow, ReadingRow, TrialRow
 
@@ -115,7 +117,11 @@ class CampaignRead:
 
 @dataclass(frozen=True, slots=True)
 class AliveSeen:
+    """``trouble``: what the living engine suffers from and cannot write to the store, such as a full disk."""
+
     alive: bool
+    trouble: str = ""
+    mend: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,16 +188,29 @@ class RequestsRead:
 
 
 @dataclass(frozen=True, slots=True)
+class SteeringRead:
+    steering: Steering
+
+
+@dataclass(frozen=True, slots=True)
+class AwayRead:
+    """Once, when this person comes back."""
+
+    away: Away
+
+
+@dataclass(frozen=True, slots=True)
 class Noted:
-    """Something this console itself has to say, at once."""
+    """Something this console itself has to say, at once. ``number``: of the experiment that it is about."""
 
     text: str
     style: str = "dim"
+    number: int | None = None
 
 
 Update = (
     StoreSeen | CampaignRead | AliveSeen | ExperimentsRead | TrialsRead | EventsRead | DetailRead | StreamRead
-    | ReadingsRead | CurvesRead | LogRead | RequestsRead | Noted
+    | ReadingsRead | CurvesRead | LogRead | RequestsRead | SteeringRead | AwayRead | Noted
 )  # fmt: skip
 
 
@@ -222,6 +241,10 @@ class State:
     unmarked: tuple[tuple[int, str], ...] = ()
     log: LogTail | None = None
     requests: tuple[Request, ...] = ()
+    steering: Steering = field(default_factory=Steering)
+    away: Away | None = None
+    trouble: str = ""
+    trouble_mend: str = ""
     notice: Noted | None = None
 
     @property
@@ -244,10 +267,15 @@ def reduce(state: State, update: Update) -> State:
             return replace(state, problem=problem, mend=mend)
         case CampaignRead(campaign, engine, counts):
             if state.campaign and campaign and campaign.id != state.campaign.id:
-                state = State(alive=state.alive, requests=state.requests)
+                state = State(
+                    alive=state.alive,
+                    requests=state.requests,
+                    trouble=state.trouble,
+                    trouble_mend=state.trouble_mend,
+                )
             return replace(state, campaign=campaign, engine=engine, counts=counts)
-        case AliveSeen(alive):
-            return replace(state, alive=alive)
+        case AliveSeen(alive, trouble, mend):
+            return replace(state, alive=alive, trouble=trouble, trouble_mend=mend)
         case ExperimentsRead():
             return _with_rows(state, update)
         case TrialsRead(running, incumbent, baseline):
@@ -266,6 +294,10 @@ def reduce(state: State, update: Update) -> State:
             return replace(state, log=log)
         case RequestsRead(waiting, answered):
             return _with_requests(state, waiting, answered)
+        case SteeringRead(steering):
+            return replace(state, steering=steering)
+        case AwayRead(away):
+            return replace(state, away=away)
         case Noted():
             return replace(state, notice=update)
 
@@ -304,16 +336,45 @@ def _with_requests(state: State, waiting: tuple[Request, ...], answered: tuple[R
     notice = state.notice
     for request in answered:
         style = {"done": "good", "refused": "warn"}.get(request.state, "dim")
-        notice = Noted(f"{asked(request)}: {request.outcome or request.state}", style)
+        told = request.outcome or request.state
+        if request.state == "refused" and (who := _decided_by(state, request)):
+            told += f" ({who})"
+        notice = Noted(f"{asked(request)}: {told}", style, _number(request))
     return replace(state, requests=waiting, notice=notice)
+
+
+def _number(request: Request) -> int | None:
+    number = request.args.get("number")
+    return number if isinstance(number, int) else None
+
+
+def _decided_by(state: State, request: Request) -> str:
+    """Who was first, where a decision came too late and the events tell."""
+    if request.kind not in ("accept", "reject", "edit"):
+        return ""
+    for row in reversed(state.events):
+        if isinstance(row.event, DecisionTaken) and row.event.number == _number(request):
+            return f"{row.event.actor}: {row.event.action}"
+    return ""
 
 
 def asked(request: Request) -> str:
     """A request in words."""
     args = request.args
     match request.kind:
-        case "accept" | "reject":
+        case "accept" | "reject" | "edit" | "pin" | "unpin":
             return f"{request.kind} #{args.get('number', '?')}"
+        case "undo":
+            return f"take back the decision about #{args.get('number', '?')}"
+        case "rerun":
+            return f"run #{args.get('number', '?')} again on {args.get('seeds', '?')} seeds"
+        case "autopilot":
+            count = args.get("count")
+            return f"accept the next {count} in advance" if count else "ask about everything again"
+        case "step_back":
+            return f"step back to {'#' + str(args['number']) if args.get('number') else 'the baseline'}"
+        case "steer":
+            return "message to the proposer"
         case "stop_trial":
             return f"stop trial {args.get('trial', '?')}"
         case "stop":
@@ -366,17 +427,20 @@ def watched_trial(state: State, number: int | None) -> TrialRow | None:
     return running[0] if running else None
 
 
-def why_not_decide(state: State, view: View, now: float) -> str:
+def why_not_decide(state: State, view: View, now: float, shown: Collection[Pane] = PANES) -> str:
     """'' when a or r may be carried out; else the reason, for the footer. ``now`` is monotonic.
 
     The guards of an approval: only with the proposal or diff in focus, only for what has been on the screen
-    for VISIBLE_SECONDS in this very revision, only where somebody is asked.
+    for VISIBLE_SECONDS in this very revision, only where somebody is asked. ``shown``: the panes in sight, among
+    which the diff has to be.
     """
     number = selected(state, view)
     row = state.listed.get(number) if number is not None else None
     if row is None or not row.awaits:
         waiting = state.awaiting
         return f"#{waiting[0]} waits, not this one" if waiting else "nothing waits for a decision"
+    if Pane.DIFF not in shown:
+        return "3 shows the diff, then a or r"
     if view.focus not in DECIDING:
         return "2 or 3 to look, then a or r"
     detail = state.detail

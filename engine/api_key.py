@@ -34,7 +34,7 @@ def hide(argv: list[str]) -> None:
     """
     global _taken
     if (number := os.environ.pop(BY_PIPE, "")).isdigit():
-        with open(int(number), "rb") as pipe:
+        with os.fdopen(int(number), "rb") as pipe:
             _taken = pipe.read(KEY_BYTES).decode("utf-8", "replace").strip()
         return
     key = os.environ.get(VARIABLE, "").strip()

@@ -13,7 +13,7 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, PrivateAttr, ValidationError
+from pydantic import BeforeValidator, Field, PrivateAttr, ValidationError
 from pydantic_core import ErrorDetails
 
 from engine.config_sections import (
@@ -23,6 +23,7 @@ from engine.config_sections import (
     JudgeSection,
     LimitsSection,
     MetricSection,
+    NotifySection,
     PriceSection,
     ProjectSection,
     ProposerSection,
@@ -55,8 +56,9 @@ class Config(Section):
     limits: LimitsSection = LimitsSection()
     sandbox: SandboxSection = SandboxSection()
     storage: StorageSection = StorageSection()
+    notify: NotifySection = NotifySection()
     hosts: Annotated[tuple[HostSection, ...], BeforeValidator(as_tuple)] = (HostSection(),)
-    prices: dict[str, PriceSection] = {}  # by model id
+    prices: dict[str, PriceSection] = Field(default={})  # by model id
     _text: str = PrivateAttr(default="")
 
     @property
@@ -265,5 +267,6 @@ TABLES: dict[str, type[Section]] = {
     "limits": LimitsSection,
     "sandbox": SandboxSection,
     "storage": StorageSection,
+    "notify": NotifySection,
     "hosts": HostSection,
 }

@@ -359,6 +359,24 @@ class StorageSection(Section):
     )
 
 
+class NotifySection(Section):
+    """A command of yours that is run when something happens that you may want to know of elsewhere."""
+
+    command: str = Field(
+        default="",
+        description="given to sh with RATCHET_EVENT, RATCHET_MESSAGE, RATCHET_CAMPAIGN and RATCHET_PROJECT, e.g.\n"
+        '\'notify-send "$RATCHET_PROJECT" "$RATCHET_MESSAGE"\'',
+    )
+    on: Annotated[
+        tuple[Literal["waiting", "keep", "finished", "paused", "plateau", "budget"], ...],
+        BeforeValidator(as_tuple),
+    ] = Field(
+        default=("waiting", "keep", "finished", "paused", "plateau", "budget"),
+        description="waiting (for your decision), keep, finished, paused (by itself), plateau, budget (reached)",
+    )
+    seconds: Positive = Field(default=30, description="it is ended after this")
+
+
 class HostSection(Section):
     """A machine that runs trials."""
 

@@ -23,8 +23,8 @@ from engine.config import Config
 from engine.environment import EnvironmentPaths, ensure_environment
 from engine.errors import HostFault, RatchetError, UsageError
 from engine.ledger import Ledger
-from engine.programs import refuse_missing
 from engine.prices import Prices
+from engine.programs import refuse_missing
 from engine.runners import Containment, Host
 from engine.runners.local import LocalHost
 from engine.store import reading, writes

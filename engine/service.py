@@ -33,6 +33,7 @@ from engine.errors import ConfigError, Fenced, RatchetError, StorageFull, UsageE
 from engine.failpoints import hit
 from engine.inbox import Inbox
 from engine.lock import EngineLock, Holder
+from engine.notify import Notices
 from engine.opening import (
     PAUSED_BY,
     Opening,
@@ -224,12 +225,20 @@ class Engine:
             "hours": self.order.hours if self.order.hours is not None else limits.hours,
             "experiments_before": await store.read(reading.proposed, opening.campaign.id, settled_only=True),
             "seconds_before": opening.campaign.active_seconds,
-            "dollars": None if (cap := self._cap()) is None else cap / NANO,
-            "review": self.config.review.mode,
+            **self._shown_settings(),
             "capacity": opening.host.capacity,
             "containment": opening.host.containment.kind,
         }
         await store.write(writes.set_limits, opening.campaign.id, found)
+
+    def _shown_settings(self) -> dict[str, Any]:
+        """What consoles tell of ratchet.toml; said anew when the file changes."""
+        review = self.config.review
+        return {
+            "dollars": None if (cap := self._cap()) is None else cap / NANO,
+            "review": review.mode,
+            "unanswered_after": review.unanswered_after,
+        }
 
     def _disk_full(self, fault: StorageFull | None) -> None:
         """Say it where something can still be written: the log, and the lock's record, which is in place."""
@@ -254,6 +263,7 @@ class Engine:
             self._watch_config(conductor, store, opening),
             self._telemetry(store, opening.host),
             opening.authors.watch_prompts(lambda: self.config, conductor),
+            Notices(conductor.campaign, store, self.project, self.clock, lambda: self.config).run(),
         ]
         if self.alone:
             others.append(self._end_when_stuck(conductor, store))
@@ -374,6 +384,8 @@ class Engine:
         self.config = config
         opening.ledger.prices = Prices.load(config.prices)
         conductor.reconfigure(config, proposer)
+        if (campaign := await store.read(reading.campaign, conductor.campaign.name)) is not None:
+            await store.write(writes.set_limits, campaign.id, {**campaign.limits, **self._shown_settings()})
 
     async def _telemetry(self, store: StoreThread, host: Host) -> None:
         readings = DeviceReadings(self.clock, host.name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
@@ -324,7 +324,8 @@ class Purse(Protocol):
     ) -> int:
         """Set the worst case aside; returns the reservation's id. ``ttl``: "", "5m" or "1h" (cache writes).
 
-        Raises OverBudget when it does not fit under the cap, UnknownPrice for a model without a price.
+        Raises OverBudget when it does not fit under the cap, UnknownPrice for a model without a price. When it
+        is cancelled meanwhile, what was set aside is taken back.
         """
         ...
 
@@ -346,7 +347,7 @@ class Proposer(Protocol):
 
     name: str
 
-    def propose(self, brief: Brief) -> AsyncIterator[ProposerEvent]: ...
+    def propose(self, brief: Brief) -> AsyncGenerator[ProposerEvent, None]: ...
 
 
 # --- where trials run ----------------------------------------------------------------------------

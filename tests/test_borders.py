@@ -15,11 +15,14 @@ PURE = {  # these decide; they touch nothing
     "engine/incumbent.py", "engine/early_stop.py", "engine/constraints.py", "engine/series.py",
     "engine/metrics.py", "engine/reported.py", "engine/report_parser.py", "engine/log_lines.py",
     "engine/result_files.py", "engine/metric_guess.py", "engine/variables.py", "engine/config_sections.py",
-    "engine/config_source.py", "engine/review.py",
+    "engine/config_source.py", "engine/review.py", "engine/fencing.py", "engine/condensing.py", "engine/proposers/duplicates.py",
+    "engine/proposers/requests.py", "engine/proposers/partial_json.py", "engine/proposers/redaction.py",
+    "engine/proposers/draft.py", "engine/proposers/edit_cost.py", "engine/proposers/written_paths.py",
+    "engine/proposers/tool_definitions.py", "engine/proposers/tool_input.py",
     "console/state.py", "console/layout.py", "console/formats.py", "console/axes.py", "console/braille.py",
     "console/charting.py", "console/staircase.py", "console/ticks.py", "console/tracing.py", "console/transcript.py",
     "console/diffs.py", "console/diff_rows.py", "console/diff_context.py", "console/diff_moves.py",
-    "console/word_changes.py",
+    "console/word_changes.py", "console/steering.py", "console/away.py",
 }  # fmt: skip
 WORLD = {  # what a pure module has no business with
     "asyncio", "http", "multiprocessing", "os", "pathlib", "pty", "random", "requests", "selectors", "shutil",
@@ -31,6 +34,7 @@ CONSOLE_MAY = {
     "engine", "engine.store", "engine.store.reading", "engine.inbox", "engine.types", "engine.events", "engine.service",
     "engine.lock", "engine.clock", "engine.errors", "engine.config", "engine.config_sections", "engine.config_source",
     "engine.state_folder", "engine.store.reading_money", "engine.store.reading_screens", "engine.review",
+    "engine.store.reading_steering",
 }  # fmt: skip
 # Commands that do something once and end (init, doctor) need the parts that do it.
 COMMANDS_MAY = CONSOLE_MAY | {
@@ -38,7 +42,13 @@ COMMANDS_MAY = CONSOLE_MAY | {
     "engine.store.core", "engine.config_template", "engine.api_key",
 }  # fmt: skip
 SQLITE = {"engine/inbox.py"}
-HEAVY = {"torch", "optuna", "scipy", "anthropic", "pygments"}  # seconds of import: only inside the function that needs them
+HEAVY = {
+    "torch",
+    "optuna",
+    "scipy",
+    "anthropic",
+    "pygments",
+}  # seconds of import: only inside the function that needs them
 
 
 def modules(package: str) -> list[Path]:

@@ -11,33 +11,48 @@ from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
-from console.keymap import groups
+from console import screen_keys
+from console.keymap import Key, groups
+from console.screen_keys import ScreenKeys
 
 WORDS = (
     ("▲ keep", "measured better, and merged onto the campaign's branch"),
     ("· discard", "not better, by the arithmetic in pane 2"),
     ("✗ crash  ! invalid", "came to no score; never counted as one"),
     ("◆ review?  keep?", "waits for you: look at it (enter), then a or r"),
+    ("⚑ pinned  ✉ message", "by a person, in every console (p); to the proposer (m)"),
     ("effect ±", "improvement over the incumbent with its 90 % interval; + is better whatever the goal"),
 )
 
 
-def help_text() -> Content:
+def help_text(here: ScreenKeys | None = None) -> Content:
+    """Every key by its group; what is special to the screen ``here`` comes first."""
     parts: list[str | tuple[str, str]] = []
-    for group, keys in groups():
-        parts += [(f"{group}\n", "bold"), *((f"  {key.shown:<12} {key.what}\n", "") for key in keys), "\n"]
+    ordered = [*groups(), *screen_keys.groups()]
+    if here is not None:
+        ordered.sort(key=lambda group: group[0] != here.heading)
+    for group, keys in ordered:
+        parts += [(f"{group}\n", "bold"), *((_told(key), "") for key in keys), "\n"]
     parts.append(("Signs\n", "bold"))
     parts += [(f"  {sign:<20} {what}\n", "") for sign, what in WORDS]
     parts.append("\n  Leaving (q, or closing the terminal) never decides anything and never stops the engine.")
     return Content.assemble(*parts)
 
 
+def _told(key: Key) -> str:
+    return f"  {key.shown:<12} {key.what}\n"
+
+
 class HelpScreen(ModalScreen[None]):
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,question_mark,q,f1", "leave", "back")]
 
+    def __init__(self, here: ScreenKeys | None = None) -> None:
+        super().__init__()
+        self._here = here
+
     def compose(self) -> ComposeResult:
         with VerticalScroll(id="help"):
-            yield Static(help_text())
+            yield Static(help_text(self._here))
 
     def action_leave(self) -> None:
         self.dismiss(None)

@@ -20,6 +20,7 @@ from console.outbox import Watch
 from console.screens.asking import Asking
 from console.screens.chart_keys import ChartKeys
 from console.screens.diff_keys import DiffKeys
+from console.screens.opening import Opening
 from console.state import VISIBLE_SECONDS, Noted, RequestsRead, State, View, reduce, selected, why_not_decide
 from console.widgets import (
     diff_view,
@@ -57,7 +58,7 @@ class Doors:
     stop: Callable[[], None] | None = None
 
 
-class LiveScreen(Asking, ChartKeys, DiffKeys, Screen[None], inherit_bindings=False):
+class LiveScreen(Asking, Opening, ChartKeys, DiffKeys, Screen[None], inherit_bindings=False):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding(",".join(key.keys), f"act('{key.id}')", key.what, show=False, id=key.id) for key in KEYS
     ]
@@ -108,6 +109,9 @@ class LiveScreen(Asking, ChartKeys, DiffKeys, Screen[None], inherit_bindings=Fal
     def on_resize(self, event: Resize) -> None:
         self.place_parts()
 
+    def on_screen_resume(self) -> None:
+        self.place_parts()
+
     def place_parts(self) -> None:
         """Place every part by the layout of this size, then paint."""
         self._place()
@@ -131,6 +135,8 @@ class LiveScreen(Asking, ChartKeys, DiffKeys, Screen[None], inherit_bindings=Fal
 
     def paint(self) -> None:
         """Show state and view; each part compares and sends only what changed."""
+        if self.covered():
+            return
         number = selected(self.state, self.view)
         scene = Scene(
             self.state,

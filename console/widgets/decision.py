@@ -3,22 +3,54 @@
 from __future__ import annotations
 
 from console.formats import fit
+from console.plain_text import clean
+from console.state import Listed
+from console.steering import unanswered
 from console.widgets.lines import Line, Scene
 
 
+def inputs(scene: Scene) -> tuple[object, ...]:
+    """What the bar looks like decides whether it is painted again."""
+    return tuple(decision_lines(scene, 300))
+
+
 def decision_lines(scene: Scene, width: int) -> list[Line]:
-    """One line when the selected experiment waits for a decision, else none."""
+    """The bar when the selected experiment waits for a decision, else none: what may be done; why it is asked and
+    what becomes of it without an answer; what went wrong with the last try."""
     state = scene.state
     row = state.listed.get(scene.number) if scene.number is not None else None
     if row is None or not row.awaits:
         return []
-    asked = [r for r in state.requests if r.kind in ("accept", "reject") and r.args.get("number") == row.number]
+    lines = [_keys(scene, row, width)]
+    if told := _circumstances(scene, row):
+        lines.append(Line(((fit(f" {told}", width), "warn"),), "quiet"))
+    notice = state.notice
+    if notice is not None and notice.number == row.number and notice.style in ("warn", "bad"):
+        lines.append(Line(((fit(" " + clean(notice.text), width), notice.style),), "quiet"))
+    return lines
+
+
+def _keys(scene: Scene, row: Listed, width: int) -> Line:
+    state = scene.state
+    mine = ("accept", "reject", "edit")
+    asked = [r for r in state.requests if r.kind in mine and r.args.get("number") == row.number]
     what = "keep it?" if row.state == "keep_review" else "run it?"
     if asked:
-        told = " no engine runs; it waits" if state.alive is False else " sent"
+        told = " no engine runs; it waits, u withdraws it" if state.alive is False else " sent"
         if asked[-1].state == "asleep":
             told = " asked before this engine started: c still do it, u withdraw"
-        return [Line(((fit(f" {asked[-1].kind} #{row.number}:{told}", width), "alarm"),))]
+        return Line(((fit(f" {asked[-1].kind} #{row.number}:{told}", width), "alarm"),))
     if scene.why_not:
-        return [Line(((fit(f" #{row.number} waits: {what}  {scene.why_not}", width), "warn"),))]
-    return [Line(((fit(f" #{row.number} waits: {what}  a accept   r reject", width), "alarm"),))]
+        return Line(((fit(f" #{row.number} waits: {what}  {scene.why_not}", width), "warn"),))
+    edit = "   e edit" if row.state == "review" else ""
+    return Line(((fit(f" #{row.number} waits: {what}  a accept   r reject{edit}", width), "alarm"),))
+
+
+def _circumstances(scene: Scene, row: Listed) -> str:
+    state, detail = scene.state, scene.state.detail
+    if detail is None or (detail.row.number, detail.row.revision) != (row.number, row.revision):
+        return ""
+    parts = [f"asked because: {clean(detail.row.asked)}"] if detail.row.asked else []
+    if told := unanswered(state.campaign, state.engine, state.alive, detail.row, scene.now):
+        parts.append(told)
+    return " · ".join(parts)

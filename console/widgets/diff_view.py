@@ -12,6 +12,7 @@ from console.diff_rows import Index, Place
 from console.diffs import ODD, Diff, Row, parse, shown
 from console.formats import fit, width_of
 from console.highlight import Colours
+from console.widgets import decision
 from console.widgets.decision import decision_lines
 from console.widgets.lines import Line, Scene, Span
 from console.word_changes import Ranges, word_changes
@@ -23,7 +24,7 @@ STICKY_ROWS = 4  # rows of the pane from which the file's name stays on top
 def inputs(scene: Scene) -> tuple[object, ...]:
     detail = scene.state.detail
     return (scene.number, detail and detail.diff, detail and detail.row.revision, scene.view.diff,
-            scene.why_not, scene.view.focus, scene.coloured)  # fmt: skip
+            scene.view.focus, scene.coloured, *decision.inputs(scene))  # fmt: skip
 
 
 def title(scene: Scene) -> tuple[Span, ...]:

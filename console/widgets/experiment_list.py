@@ -36,6 +36,7 @@ def inputs(scene: Scene) -> tuple[object, ...]:
         scene.view.focus,
         state.problem,
         state.counts,
+        state.steering.pins,
         waiting,
     )
 
@@ -92,7 +93,7 @@ def body(scene: Scene, width: int, height: int) -> list[Line]:
                 Line(((f"{number:>5} ", "faint"), ("no such experiment" if known else "…", "faint")), fill)
             )
         else:
-            lines.append(Line(_cells(row, width, scale), fill))
+            lines.append(Line(_cells(row, width, scale, number in state.steering.pins), fill))
     return lines
 
 
@@ -114,7 +115,7 @@ def _headings(width: int) -> Line:
     return Line(((fit(text + "title", width), "faint"),))
 
 
-def _cells(row: Listed, width: int, scale: float) -> tuple[Span, ...]:
+def _cells(row: Listed, width: int, scale: float, pinned: bool = False) -> tuple[Span, ...]:
     stage, author, drawn = _widths(width)
     sign, word, style = LOOKS.get(
         row.verdict if row.verdict and row.state == "settled" else row.state, ("?", row.state, "dim")
@@ -136,6 +137,8 @@ def _cells(row: Listed, width: int, scale: float) -> tuple[Span, ...]:
         spans.append((mark + " ", effect_style if settled else "faint"))
     if author:
         spans.append((fit(clean(row.author), 8), "dim"))
+    if pinned:
+        spans.append(("⚑ ", "accent"))
     used = sum(len(t) for t, _ in spans)
     named = clean(row.title) or ("a proposal is being written" if row.state == "drafting" else "untitled")
     tone = "bold" if row.verdict == "keep" else "" if settled or row.title else "italic"

@@ -31,8 +31,12 @@ def framed(pane: Pane, body: Body, title: Title = no_title) -> Painter:
 
 
 def header(pane: Pane, title: tuple[Span, ...], width: int, focused: bool) -> Line:
+    return ruled(f"{pane.digit} {pane.heading} ", title, width, focused)
+
+
+def ruled(name: str, title: tuple[Span, ...], width: int, focused: bool) -> Line:
+    """``name`` on a rule, ``title`` at its right end where there is room."""
     rule = "accent" if focused else "rule"
-    name = f"{pane.digit} {pane.heading} "
     used = 3 + width_of(name) + (sum(width_of(t) for t, _ in title) + 2 if title else 0)
     spans: list[Span] = [("├─ " if not focused else "┝━ ", rule), (name, "strong" if focused else "bold")]
     dash = "━" if focused else "─"

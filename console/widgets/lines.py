@@ -17,6 +17,7 @@ from textual.message import Message
 from textual.strip import Strip
 from textual.widget import Widget
 
+from console import themes
 from console.formats import fit, width_of
 from console.layout import Pane
 from console.plain_text import clean
@@ -26,56 +27,10 @@ if TYPE_CHECKING:
     from console.highlight import Coloured
     from console.widgets.chart import Chart
 
-Span = tuple[str, str]  # text, name in PALETTE
+Span = tuple[str, str]  # text, name of a style in themes.py
 
-BACKGROUND = "#0d1117"
-PALETTE: dict[str, Style] = {
-    name: Style.parse(spec)
-    for name, spec in {
-        "": "#c9d1d9",
-        "bold": "bold #f0f6fc",
-        "dim": "#8b949e",
-        "faint": "#484f58",
-        "rule": "#30363d",
-        "accent": "#58a6ff",
-        "strong": "bold #58a6ff",
-        "good": "#3fb950",
-        "kept": "bold #3fb950",
-        "bad": "#f85149",
-        "warn": "#d29922",
-        "alarm": "bold #0d1117 on #d29922",
-        "live": "#56d4dd",
-        "reference": "#a371f7",
-        "mark_0": "#e3b341",
-        "mark_1": "#f778ba",
-        "mark_2": "#7ee787",
-        "mark_3": "#79c0ff",
-        "mark_4": "#ff7b72",
-        "mark_5": "#d2a8ff",
-        "key": "bold #c9d1d9",
-        "added": "#aff5b4",
-        "removed": "#ffdcd7",
-        "hunk": "#79c0ff",
-        "keyword": "#d2a8ff",
-        "string": "#a5d6ff",
-        "comment": "#8b949e",
-        "number": "#79c0ff",
-        "defined": "#ffa657",
-        "tag": "#7ee787",
-        "italic": "italic #8b949e",
-        "accent_bar": "#58a6ff on #21262d",
-        "good_bar": "#3fb950 on #21262d",
-        "live_bar": "#56d4dd on #21262d",
-        "warn_bar": "#d29922 on #21262d",
-    }.items()
-}
-FILLS: dict[str, Style] = {
-    name: Style.parse(f"on {colour}")
-    for name, colour in {
-        "": BACKGROUND, "cursor": "#1f2d3d", "quiet": "#161b22", "added": "#12261e", "removed": "#25171c",
-        "added_word": "#1f5a35", "removed_word": "#6b2a30", "bar": "#161b22",
-    }.items()
-}  # fmt: skip
+PALETTE = themes.DARK.styles  # every theme has the same names
+FILLS = themes.DARK.fills
 
 
 class Line(NamedTuple):
@@ -97,6 +52,7 @@ class Scene:
     chart: Chart | str | None = None  # built off the message path; a word says why there is none
     can_start: bool = False  # this console may start an engine
     coloured: Coloured | None = None  # the diff's code, built off the message path
+    actor: str = ""  # who looks
 
     def offset(self, pane: str) -> int:
         return self.view.offsets.get(Pane(pane), 0)
@@ -106,6 +62,18 @@ Painter = Callable[[Scene, int, int], Sequence[Line]]
 Inputs = Callable[[Scene], tuple[object, ...]]  # what a painter looks at: painted again only when it differs
 
 _styles: dict[tuple[str, str], Style] = {}
+_worn = themes.DARK  # a process has one terminal, and so one theme
+
+
+def wear(theme: themes.Theme) -> None:
+    """Paint in ``theme`` from now on; each view notices at its next paint."""
+    global _worn
+    _worn = theme
+    _styles.clear()
+
+
+def worn() -> themes.Theme:
+    return _worn
 
 
 def style_of(name: str, fill: str) -> Style:
@@ -115,7 +83,9 @@ def style_of(name: str, fill: str) -> Style:
         name, _, fill = name.partition("@")
     found = _styles.get((name, fill))
     if found is None:
-        found = _styles[name, fill] = FILLS.get(fill, FILLS[""]) + PALETTE.get(name, PALETTE[""])
+        text = Style.parse(_worn.styles.get(name, _worn.styles[""]))
+        ground = Style.parse(_worn.fills.get(fill, _worn.fills[""]))
+        found = _styles[name, fill] = text + ground if fill in _worn.over else ground + text
     return found
 
 
@@ -142,7 +112,11 @@ def strip_of(content: Line, width: int) -> Strip:
 
 def _invisible(before: Style | None, style: Style) -> bool:
     """Whether spaces look the same in both styles."""
-    return before is not None and before.bgcolor == style.bgcolor
+    return (
+        before is not None
+        and before.bgcolor == style.bgcolor
+        and not (before.reverse or style.reverse or before.underline or style.underline)
+    )
 
 
 def two_sided(left: Sequence[Span], right: Sequence[Span], width: int, fill: str = "") -> Line:
@@ -221,16 +195,20 @@ class LinesView(Widget):
         if not self.display or not all(self._extent):
             return
         width, height = self._extent
-        inputs = (width, height, *self._inputs(scene))
+        inputs = (width, height, _worn, *self._inputs(scene))
         if self._last is not None and _same(inputs, self._last):
             return
-        resized = self._last is None or self._last[:2] != inputs[:2]
+        afresh = self._last is None or self._last[:3] != inputs[:3]  # another size, or another theme
         self._last = inputs
-        painted = list(self._painter(scene, width, height))[:height]
-        strips = [strip_of(content, width) for content in painted]
+        self.put(self._painter(scene, width, height), afresh)
+
+    def put(self, lines: Sequence[Line], afresh: bool = False) -> None:
+        """Show these lines; only the cells that differ are sent, unless all is to be sent ``afresh``."""
+        width, height = self._extent
+        strips = [strip_of(content, width) for content in lines[:height]]
         strips += [strip_of(Line(()), width)] * (height - len(strips))
         old, self._strips = self._strips, strips
-        if resized or len(old) != len(strips):
+        if afresh or len(old) != len(strips):
             self.refresh()
             return
         regions = [

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from console.formats import duration, fit, interval, number, wrap
-from console.plain_text import clean
+from console.formats import duration, fit, interval, number, one_or_more, wrap
+from console.plain_text import clean, clean_lines
 from console.state import Detail, State
+from console.steering import note_words
+from console.widgets import decision
 from console.widgets.decision import decision_lines
 from console.widgets.experiment_list import LOOKS
 from console.widgets.lines import Line, Scene, Span
 from engine.store.reading import TrialRow
 
-CHANNELS = {"thinking": "italic", "text": "", "tool": "accent", "edit": "good"}
+CHANNELS = {"thinking": "italic", "text": ""}
+EDIT_LINES = 8  # of an edit that is complete; the one that grows is shown whole
 OUTCOMES = {
     "ok": "good",
     "crash": "bad",
@@ -28,11 +31,10 @@ def inputs(scene: Scene) -> tuple[object, ...]:
         state.detail,
         state.stream,
         scene.offset("proposal"),
-        scene.why_not,
         scene.view.focus,
-        state.requests,
-        state.alive,
+        state.steering.notes,
         state.campaign and state.campaign.metric,
+        *decision.inputs(scene),
     )
 
 
@@ -63,12 +65,41 @@ def body(scene: Scene, width: int, height: int) -> list[Line]:
 
 
 def stream_lines(state: State, detail: Detail, width: int) -> list[Line]:
+    """What is said as it is said: thinking dimmed, each tool call on one line, edits as the lines they add."""
     stream = state.stream
-    lines = [Line((("a proposal is being written", "accent"),)), Line(())]
+    lines = [Line((("a proposal is being written", "accent"),)), *_messages(state, detail, width), Line(())]
     if stream is None or stream.experiment != detail.row.id or not stream.parts:
         return [*lines, Line((("nothing said yet", "faint"),))]
-    for channel, text in stream.parts:
-        lines += [Line(((part, CHANNELS.get(channel, "dim")),)) for part in wrap(text, width - 1)]
+    for i, (channel, text) in enumerate(stream.parts):
+        if channel == "tool":
+            calls = (call for call in text.split("\n") if call.strip())
+            lines += [Line((("› ", "faint"), (fit(clean(call), max(1, width - 3)), "accent"))) for call in calls]
+        elif channel == "edit":
+            lines += _edit(text, width, whole=i == len(stream.parts) - 1)
+        else:
+            lines += [Line(((part, CHANNELS.get(channel, "dim")),)) for part in wrap(text, width - 1)]
+    return lines
+
+
+def _edit(text: str, width: int, *, whole: bool) -> list[Line]:
+    """The new text as a diff shows it; it alone is streamed, what it replaces is seen in the diff."""
+    found = clean_lines(text.removesuffix("\n"))
+    shown = found if whole else found[:EDIT_LINES]
+    lines = [
+        Line((("+", "good@added"), (fit(line, max(1, width - 2)), "added@added")), "added") for line in shown
+    ]
+    if len(found) > len(shown):
+        lines.append(Line(((f"  … {one_or_more(len(found) - len(shown), 'more line')}", "faint"),)))
+    return lines
+
+
+def _messages(state: State, detail: Detail, width: int) -> list[Line]:
+    """What people told the proposer, as long as it is not read, and beside the proposal that was written with it."""
+    lines: list[Line] = []
+    for what, note in note_words(state.steering.notes, detail.row.number):
+        waits = note.used_by is None
+        lines.append(Line(((f"✉ {clean(note.actor)}: ", "accent"), (what, "warn" if waits else "dim"))))
+        lines += [Line((("  ", ""), (part, ""))) for part in wrap(note.text, width - 3)]
     return lines
 
 
@@ -83,6 +114,8 @@ def told(state: State, detail: Detail, width: int) -> list[Line]:
     lines += verdict_lines(state, detail, width)
     if detail.trials:
         lines += [Line(()), *(_trial(t, width) for t in detail.trials)]
+    if said := _messages(state, detail, width):
+        lines += [Line(()), *said]
     return lines
 
 

@@ -84,13 +84,12 @@ class ClaudeProposer:
         """Stream the work on one proposal; the last event is a Proposal or a NoProposal."""
         try:
             opened = await self._open()
+            written = await asyncio.to_thread(render, brief, self.prompts, self._settings.brief_tokens)
         except RatchetError as fault:
             yield NoProposal("failed", Redaction().text(fault.message), fault.mend)
             return
         redaction = opened.redaction
-        prompt = _redacted(
-            await asyncio.to_thread(render, brief, self.prompts, self._settings.brief_tokens), redaction
-        )
+        prompt = _redacted(written, redaction)
         ttl = cache_ttl(brief.trial_seconds, self._settings.without)
         yield Message("system", prompt.system)
         yield Message("user", opening(prompt))

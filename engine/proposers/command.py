@@ -18,7 +18,7 @@ import signal
 import subprocess
 import tempfile
 import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -68,7 +68,7 @@ class CommandProposer:
         self._grace = grace_seconds
         self._passed = (*_PASSED, *environment)
 
-    async def propose(self, brief: Brief) -> AsyncIterator[ProposerEvent]:
+    async def propose(self, brief: Brief) -> AsyncGenerator[ProposerEvent, None]:
         """Stream the program's output, then one Proposal or NoProposal."""
         if not brief.checkout or not Path(brief.checkout).is_dir():
             yield NoProposal("failed", "the command proposer was given no checkout to work in")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 
 from engine.errors import EditRejected
@@ -52,7 +52,7 @@ class SearchProposer:
         self._subset = max(1, subset)
         self._threaded = threaded
 
-    async def propose(self, brief: Brief) -> AsyncIterator[ProposerEvent]:
+    async def propose(self, brief: Brief) -> AsyncGenerator[ProposerEvent, None]:
         """Stream a table of what is searched, then one Proposal, or NoProposal("exhausted").
 
         Raises ConfigError when ``space`` holds a range that cannot be read.

@@ -73,6 +73,27 @@ def check_in_child(argument: Any) -> Any:
     return [astuple(problem) for problem in check(files, base)]
 
 
+async def fingerprints_apart(*candidates: Mapping[str, bytes]) -> list[str]:
+    """``duplicates.fingerprint`` of each; '' for all when it cannot be finished.
+
+    In the child as well: in Python 3.11 two threads that build syntax trees at once end in a SystemError.
+    """
+    try:
+        found: list[str] = await bounded.call(
+            "engine.proposers.static_check:fingerprints_in_child",
+            [{path: content.decode("latin-1") for path, content in files.items()} for files in candidates],
+        )
+    except bounded.GaveUp:
+        return [""] * len(candidates)
+    return found
+
+
+def fingerprints_in_child(argument: Any) -> Any:
+    from engine.proposers.duplicates import fingerprint
+
+    return [fingerprint({path: text.encode("latin-1") for path, text in files.items()}) for files in argument]
+
+
 def _new(content: bytes, found: list[Problem], before: bytes | None, old: list[Problem]) -> Iterator[Problem]:
     """The problems of ``found`` that are not among ``old``. Lines have moved: text tells them apart."""
     if before is None:

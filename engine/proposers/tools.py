@@ -15,7 +15,7 @@ from engine.errors import EditRejected, RatchetError
 from engine.fencing import one_line
 from engine.proposers import lookups, submission, text_search
 from engine.proposers.draft import Draft
-from engine.proposers.static_check import Problem, check_apart
+from engine.proposers.static_check import Problem, check_apart, fingerprints_apart
 from engine.proposers.submission import Refused, Submission
 from engine.proposers.tool_definitions import COMMANDS, EDITOR, KINDS, OWN_EDITOR, VERDICTS, definitions
 from engine.proposers.tool_input import ToolInput
@@ -59,7 +59,7 @@ class Tools:
         self._draft = Draft(brief.files, scope, start=start)
         self._doubts = submission.Doubts()
         self._checked: tuple[str, list[Problem]] = ("", [])
-        self._base_fingerprint = ""
+        self._fingerprints = ("", "", "")  # state, of the base version, of the candidate
         self.submission: Submission | None = None
         editor = OWN_EDITOR if "editor" in self._without else EDITOR
         self._tools: dict[str, Callable[[ToolInput], Awaitable[Reply]]] = {
@@ -235,19 +235,18 @@ class Tools:
 
     async def _refuse_known(self) -> str:
         """The candidate's fingerprint. Raises Refused when that program is the base version, or was tried."""
-        if not self._base_fingerprint:
-            self._base_fingerprint = await self._fingerprint(self._brief.files)
-        found = await self._fingerprint(self._draft.files)
-        same = found == self._base_fingerprint
-        submission.refuse_unchanged(self._brief, self._draft.changes(), same_program=same)
+        changes = self._draft.changes()
+        state = submission.digest(changes)
+        if self._fingerprints[0] != state:
+            both = await fingerprints_apart(self._editable(self._brief.files), self._editable(self._draft.files))
+            self._fingerprints = state, both[0], both[1]
+        _, base, found = self._fingerprints
+        submission.refuse_unchanged(self._brief, changes, same_program=found == base != "")
         submission.refuse_duplicate(found, await self._past(), self._brief.number)
         return found
 
-    async def _fingerprint(self, files: Mapping[str, bytes]) -> str:
-        from engine.proposers.duplicates import fingerprint
-
-        editable = {path: content for path, content in files.items() if self._scope.check(path) is None}
-        return await asyncio.to_thread(fingerprint, editable)
+    def _editable(self, files: Mapping[str, bytes]) -> dict[str, bytes]:
+        return {path: content for path, content in files.items() if self._scope.check(path) is None}
 
     async def _past(self) -> list[PastExperiment]:
         """The brief's history, and what other drafts have proposed since."""

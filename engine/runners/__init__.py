@@ -109,7 +109,17 @@ class Reached:
     """After Unreachable: the host answers again for this attempt, which is what it was before."""
 
 
-FollowItem = LogChunk | LogSkipped | Started | StepStarted | Exited | Lost | Unreachable | Reached
+@dataclass(frozen=True, slots=True)
+class Scheduled:
+    """Where a batch system has the attempt, in its own words: ``PENDING (Priority)``, ``RUNNING on node7``.
+
+    Said when it changes; evidence of nothing. A host without a batch system never says it.
+    """
+
+    words: str
+
+
+FollowItem = LogChunk | LogSkipped | Started | StepStarted | Exited | Lost | Unreachable | Reached | Scheduled
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import math
 import os
 import random
 import shlex
@@ -30,6 +31,7 @@ from engine.runners.transport import BACKLOG_BYTES, Completed, Feed, TransportCl
 SESSIONS = 7
 PATIENCE_SECONDS = 45.0  # how long a command waits for a connection that broke
 BACKOFF_SECONDS = (0.2, 30.0)  # before the next attempt to connect: first, and at most
+LASTING_BACKOFF_SECONDS = 300.0  # where only a person can help: a bad key asked often gets an address banned
 LOOK_SECONDS = 0.1
 IDLE_LOOK_SECONDS = 0.25  # when nothing has come for a while; still within what eyes notice
 IDLE_AFTER_LOOKS = 30
@@ -66,6 +68,7 @@ class SshTransport:
         self._folder: Path | None = None
         self._links = 0
         self._failures = 0
+        self._refusal: ConnectionFault | None = None
         self._not_before = 0.0
         self._feeds: list[_Followed] = []
         self._numbers = 0
@@ -77,35 +80,45 @@ class SshTransport:
     # --- the connection ---------------------------------------------------------------------------
 
     async def connect(self) -> None:
-        """Have a connection. Raises ConnectionFault with ssh's own words and the mend."""
-        await self._connected()
+        """Have a connection, now. Raises ConnectionFault with ssh's own words and the mend."""
+        self._not_before = 0.0
+        await self._connected(self._clock.monotonic())
 
-    async def _connected(self) -> Link:
-        """The connection; one attempt to make it, after the back-off that the last failure has earned."""
-        async with self._connecting:
-            if self._link is not None:
-                if self._link.alive:
+    async def _connected(self, until: float = math.inf) -> Link:
+        """The connection, made anew by one attempt where there is none.
+
+        Not before the back-off that the last failure has earned; where that reaches beyond ``until``
+        (monotonic seconds), raises that failure once more.
+        """
+        while True:
+            async with self._connecting:
+                if self._link is not None and self._link.alive:
                     return self._link
                 await self._drop()
-            wait = self._not_before - self._clock.monotonic()
-            if wait > 0:
-                await self._clock.sleep(wait)
-            self._links += 1
-            try:
-                link = await Link.open(self._destination, f"{self._socket_folder()}/{self._links}", self._clock)
-            except HostFault:
-                self._failures += 1
-                self._back_off()
-                raise
-            self._link, self._failures = link, 0
-            self._back_off()  # for the next one: a connection that dies at once must not be made in a hot loop
-            return link
+                wait = self._not_before - self._clock.monotonic()
+                if wait <= 0:
+                    return await self._connect()
+            if self._clock.monotonic() + wait > until and self._refusal is not None:
+                raise self._refusal
+            await self._clock.sleep(wait)
 
-    def _back_off(self) -> None:
-        first, most = BACKOFF_SECONDS
-        pause = min(first * 2.0 ** min(self._failures, 16), most)
-        # Jitter: a rebooted host is not asked by everybody in the same instant.
-        self._not_before = self._clock.monotonic() + pause * self._chance.uniform(0.5, 1.0)
+    async def _connect(self) -> Link:
+        self._links += 1
+        try:
+            self._link = await Link.open(self._destination, f"{self._socket_folder()}/{self._links}", self._clock)
+            self._failures, self._refusal = 0, None
+        except ConnectionFault as fault:
+            self._failures += 1
+            self._refusal = fault
+            raise
+        finally:
+            # After a success too: a connection that dies at once must not be made again in a hot loop.
+            first, most = BACKOFF_SECONDS
+            most = LASTING_BACKOFF_SECONDS if self._refusal and self._refusal.lasting else most
+            pause = min(first * 2.0 ** min(self._failures, 16), most)
+            # Jitter: a rebooted host is not asked by everybody in the same instant.
+            self._not_before = self._clock.monotonic() + pause * self._chance.uniform(0.5, 1.0)
+        return self._link
 
     async def _drop(self) -> None:
         link, self._link = self._link, None
@@ -149,7 +162,7 @@ class SshTransport:
         while True:
             try:
                 async with self._sessions:
-                    link = await self._connected()
+                    link = await self._connected(until)
                     return await link.exec(script, stdin, seconds)
             except LinkLost as lost:
                 fault = lost.fault

@@ -11,6 +11,7 @@ import functools
 import os
 import re
 import secrets
+import signal
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import suppress
@@ -172,19 +173,13 @@ class Child:
                 await stdin.drain()
             stdin.close()
 
-    async def over(self, clock: Clock) -> None:
-        """It has closed its output, and ends by itself."""
-        # To be killed in this very moment confuses asyncio, which then says that it does not know the child.
-        with suppress(TimeoutError):
-            await clock.timeout(self.process.wait(), GRACE_SECONDS)
-
     async def end(self, clock: Clock, grace: float = 0.0) -> None:
         """End it, after SIGTERM and ``grace`` seconds by SIGKILL; safe to call when it has ended."""
         try:
-            if grace and self.process.returncode is None:
-                self.process.terminate()
+            if grace:
+                self._signal(signal.SIGTERM)
                 await clock.timeout(self.process.wait(), grace)
-        except (TimeoutError, ProcessLookupError):
+        except TimeoutError:
             pass
         finally:
             for output in self._pipes:
@@ -193,10 +188,14 @@ class Child:
                 pipe = self.process.stdin.transport
                 if not pipe.is_closing() or pipe.get_write_buffer_size():
                     pipe.abort()
-            if self.process.returncode is None:
-                with suppress(ProcessLookupError):
-                    self.process.kill()
+            self._signal(signal.SIGKILL)
         await self.process.wait()
+
+    def _signal(self, number: signal.Signals) -> None:
+        # Not the process's own kill(): that looks for its end first, and then asyncio never hears of it.
+        if self.process.returncode is None:
+            with suppress(ProcessLookupError):
+                os.kill(self.process.pid, number)
 
 
 class Link:
@@ -316,7 +315,6 @@ class Link:
         try:
             work = asyncio.gather(child.out.read(), child.err.read(), child.give(given))
             out, err, _ = await self._clock.timeout(work, seconds)
-            await child.over(self._clock)
         except TimeoutError:
             raise HostFault(f"{self._destination.host}: a command did not end within {seconds:g} s") from None
         finally:

@@ -7,12 +7,14 @@ new is asked of it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import shutil
 
 from engine import context
 from engine.errors import EditRejected
 from engine.failpoints import hit
 from engine.ledger import Room
+from engine.line_merge import merge_files
 from engine.scope import Scope
 from engine.stages import Setting, Situation
 from engine.stages.reviewing import Reviewing
@@ -32,7 +34,7 @@ from engine.types import (
 )
 from engine.types import ExperimentState as S
 
-STREAM_SECONDS = 0.25
+STREAM_SECONDS = 0.2  # text reaches a console within 300 ms: this, a commit, and the console's look
 FAILED_DRAFTS = 3  # in a row: then the proposer needs a person
 KEEPS_WAITING = 8  # unanswered: then more of them would only wait too
 
@@ -166,22 +168,23 @@ class Drafting:
 
     async def _propose(self, experiment: ExperimentRow, brief: Brief) -> Proposal | NoProposal:
         """Follow the proposer's stream to its end, batching what it shows."""
-        shown: list[tuple[str, str]] = []
-        flushed = self.setting.clock.monotonic()
+        shown = _Shown(self.setting, experiment.id)
+        flushing = asyncio.create_task(shown.flush_on_time())
         answer: Proposal | NoProposal = NoProposal("failed", "the proposer ended without a proposal")
-        async for item in self.setting.proposer.propose(brief):
-            if isinstance(item, StreamText):
-                shown.append((item.channel, item.text))
-                if self.setting.clock.monotonic() - flushed >= STREAM_SECONDS:
-                    flushed = self.setting.clock.monotonic()
-                    await self.setting.store.write(writes.add_stream, experiment.id, shown)
-                    shown = []
-            elif isinstance(item, Message):
-                await self.setting.store.write(writes.add_transcript, experiment.id, [item])
-            else:
-                answer = item
-        if shown:
-            await self.setting.store.write(writes.add_stream, experiment.id, shown)
+        try:
+            # Closed here and now when this draft is cancelled: an open stream is an open booking.
+            async with contextlib.aclosing(self.setting.proposer.propose(brief)) as items:
+                async for item in items:
+                    if isinstance(item, StreamText):
+                        shown.add(item)
+                    elif isinstance(item, Message):
+                        await shown.flush()
+                        await self.setting.store.write(writes.add_transcript, experiment.id, [item])
+                    else:
+                        answer = item
+        finally:
+            flushing.cancel()
+        await shown.flush()
         return answer
 
     async def _no_proposal(self, experiment: ExperimentRow, answer: NoProposal) -> None:
@@ -219,17 +222,11 @@ class Drafting:
             return None
         failed = await self.setting.store.read(reading.experiment, campaign.id, experiment.repairs)
         assert failed is not None
-        edit = self.setting.config.project.edit
-        changes: tuple[FileChange, ...] = ()
-        if failed.candidate_sha is not None:
-            before = await self.setting.workspace.files(failed.base_sha, edit)
-            after = await self.setting.workspace.files(failed.candidate_sha, edit)
-            changes = tuple(
-                FileChange(path, after.get(path))
-                for path in sorted(before.keys() | after.keys())
-                if before.get(path) != after.get(path)
-            )
         crashed = failed.verdict == Verdict.CRASH
+        kind = "crash" if crashed else failed.outcome
+        changes, fits = await self._change_of(failed, campaign)
+        if not fits:
+            kind = "stale"  # shown, and not put into the working copy: it does not apply any more
         tail = await self.setting.store.read(reading.failure_tail, failed.id) if crashed else ""
         evidence = "\n".join(tail.splitlines()[-EVIDENCE_LINES:])
         return Failure(
@@ -237,10 +234,27 @@ class Drafting:
             title=failed.title,
             hypothesis=failed.hypothesis,
             changes=changes,
-            kind="crash" if crashed else failed.outcome,
+            kind=kind,
             evidence=f"{failed.reason}\n{evidence}".strip(),
             attempt=await self.setting.store.read(reading.repair_depth, experiment.id),
         )
+
+    async def _change_of(
+        self, failed: ExperimentRow, campaign: CampaignRow
+    ) -> tuple[tuple[FileChange, ...], bool]:
+        """A failed proposal's change against the incumbent, merged where that moved on; else as it was, False."""
+        if failed.candidate_sha is None:
+            return (), True
+        edit, workspace = self.setting.config.project.edit, self.setting.workspace
+        base, after = [await workspace.files(sha, edit) for sha in (failed.base_sha, failed.candidate_sha)]
+        if failed.base_sha != campaign.incumbent_sha:
+            ours = await workspace.files(campaign.incumbent_sha, edit)
+            merged, conflicts = merge_files(base, ours, after)
+            if not conflicts:
+                return tuple(FileChange(path, content) for path, content in sorted(merged.items())), True
+        changed = [path for path in sorted(base.keys() | after.keys()) if base.get(path) != after.get(path)]
+        fits = failed.base_sha == campaign.incumbent_sha
+        return tuple(FileChange(path, after.get(path)) for path in changed), fits
 
     async def _remaining(self, now: Situation) -> Remaining:
         limits = self.setting.config.limits
@@ -269,3 +283,27 @@ class Drafting:
 
     def _scope(self) -> Scope:
         return Scope(tuple(self.setting.config.project.edit), tuple(self.setting.config.project.frozen))
+
+
+class _Shown:
+    """What a draft streams, in batches: a few writes a second, and none that waits for the next word."""
+
+    def __init__(self, setting: Setting, experiment: int) -> None:
+        self._setting, self._experiment = setting, experiment
+        self._waiting: list[tuple[str, str]] = []
+
+    def add(self, item: StreamText) -> None:
+        if self._waiting and self._waiting[-1][0] == item.channel:
+            self._waiting[-1] = (item.channel, self._waiting[-1][1] + item.text)
+        else:
+            self._waiting.append((item.channel, item.text))
+
+    async def flush(self) -> None:
+        batch, self._waiting = self._waiting, []
+        if batch:
+            await self._setting.store.write(writes.add_stream, self._experiment, batch)
+
+    async def flush_on_time(self) -> None:
+        while True:
+            await self._setting.clock.sleep(STREAM_SECONDS)
+            await self.flush()

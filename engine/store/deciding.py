@@ -78,7 +78,8 @@ def undone(tx: Transaction, experiment: int, actor: str) -> str:
     move(tx, experiment, S(state), target, why=why)
     keep = target == S.KEEP_REVIEW
     tx.execute(
-        "UPDATE experiment SET verdict = ?, reason = ?, outcome = '', settled_at = NULL, asked_at = ? WHERE id = ?",
+        "UPDATE experiment SET verdict = ?, reason = ?, outcome = '', settled_at = NULL, asked_at = ?"
+        " WHERE id = ?",
         (Verdict.KEEP if keep else None, why if keep else "", tx.now, experiment),
     )
     return ""

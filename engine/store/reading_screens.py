@@ -120,7 +120,8 @@ def tries(conn: sqlite3.Connection, campaign: int) -> list[TryRow]:
     """Settled experiments by number."""
     rows = conn.execute(
         "SELECT e.number, e.settled_at, e.score, e.verdict, COALESCE(p.title, ''), e.effect FROM experiment e"
-        " LEFT JOIN proposal p ON p.id = e.proposal WHERE e.campaign = ? AND e.state = 'settled' ORDER BY e.number",
+        " LEFT JOIN proposal p ON p.id = e.proposal WHERE e.campaign = ? AND e.state = 'settled'"
+        " ORDER BY e.number",
         (campaign,),
     )
     return [TryRow(*row) for row in rows]
@@ -176,7 +177,11 @@ def busy(conn: sqlite3.Connection, campaign: int) -> list[BusyRow]:
         " WHERE t.campaign = ? AND t.state IN ('launching', 'running') ORDER BY a.host, a.slot, t.id",
         (campaign,),
     )
-    return [BusyRow(*row[:7], _devices(row[7]), *row[8:]) for row in rows]
+    found = []
+    for *before, allocation, containment, started_at in rows:
+        values: list[Any] = [*before, _devices(allocation), containment, started_at]
+        found.append(BusyRow(*values))
+    return found
 
 
 def _devices(allocation: str) -> tuple[str, ...]:
@@ -203,3 +208,29 @@ def events_before(
         if event is not None:
             found.append(EventRow(id_, at, event))
     return found, int(rows[-1][0]) if len(rows) == limit else 0
+
+
+def newest(conn: sqlite3.Connection, campaign: int) -> int:
+    """The highest number; 0 before the first experiment."""
+    row = conn.execute(
+        "SELECT COALESCE(MAX(number), 0) FROM experiment WHERE campaign = ?", (campaign,)
+    ).fetchone()
+    return int(row[0])
+
+
+def queued(conn: sqlite3.Connection, campaign: int) -> int:
+    row = conn.execute(
+        "SELECT COUNT(*) FROM trial WHERE campaign = ? AND state = 'queued'", (campaign,)
+    ).fetchone()
+    return int(row[0])
+
+
+def settled(conn: sqlite3.Connection, campaign: int) -> tuple[int, int]:
+    """(how many are settled, how many keeps): cheap to ask whether a staircase is another one."""
+    row = conn.execute(
+        "SELECT (SELECT COUNT(*) FROM experiment WHERE campaign = :c)"
+        " - (SELECT COUNT(*) FROM experiment WHERE campaign = :c AND state <> 'settled'),"
+        " (SELECT COUNT(*) FROM keep k JOIN experiment e ON e.id = k.experiment WHERE e.campaign = :c)",
+        {"c": campaign},
+    ).fetchone()
+    return int(row[0]), int(row[1])

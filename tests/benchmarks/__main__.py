@@ -9,7 +9,9 @@ import sys
 from tests.benchmarks.figures import Figure, print_table
 from tests.engine.engine_process import end_leftovers
 
-PARTS = ("bench_engine", "bench_history", "bench_brief", "bench_console", "bench_diff", "bench_chart")
+PARTS = (
+    "bench_engine", "bench_history", "bench_brief", "bench_claude", "bench_console", "bench_diff", "bench_chart",
+)  # fmt: skip
 
 
 def main(names: list[str]) -> int:

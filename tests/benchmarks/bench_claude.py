@@ -33,9 +33,8 @@ KEPT = (6, 13)  # proposals that become the incumbent: the files change, and wit
 OUTPUT_TOKENS = 1000  # of each response: some 4,000 a proposal, as the published estimate has it
 PROJECT = Path(__file__).parents[2] / "sample_project"
 FILES = ("program.md", "train.py", "README.md")
-# Model -> dollars. A quarter above the published estimate of one cold proposal (16K tokens of input, 4K of output):
-# this campaign sends 18K, for the scripted researcher views train.py although it is in the prompt.
-MODELS = {"claude-opus-5-5": 0.20, "claude-sonnet-5-5": 0.10, "claude-haiku-5-5": 0.005}
+# Model -> dollars: the published estimate of one cold proposal of about this size (16K of input, 4K of output).
+MODELS = {"claude-opus-5-5": 0.16, "claude-sonnet-5-5": 0.08, "claude-haiku-5-5": 0.004}
 WORDS = 400
 WIRE_GOAL = 50.0  # ms of the 300 from the service to a console; the rest is the store's and the console's
 

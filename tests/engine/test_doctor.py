@@ -87,6 +87,6 @@ async def test_a_full_disk_and_a_network_disk_are_told(tmp_path: Path, monkeypat
 
 
 async def test_what_this_version_cannot_do_is_a_failure_before_it_is_a_surprise(tmp_path: Path) -> None:
-    (tmp_path / "ratchet.toml").write_text(CONFIG + '[proposer]\nkind = "claude"\n')
+    (tmp_path / "ratchet.toml").write_text(CONFIG.replace("[metric]", '[metric]\nmode = "scored"', 1))
     config, check = doctor.read_config(tmp_path)
-    assert config is not None and check.status == "fail" and "claude" in check.detail
+    assert config is not None and check.status == "fail" and "scored" in check.detail

@@ -13,7 +13,7 @@ import json
 import random
 import re
 import sqlite3
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -137,7 +137,7 @@ class ScriptedProposer:
         self.asked: list[int] = []
         self.briefs: list[Brief] = []
 
-    async def propose(self, brief: Brief) -> AsyncIterator[ProposerEvent]:
+    async def propose(self, brief: Brief) -> AsyncGenerator[ProposerEvent, None]:
         self.asked.append(brief.number)
         self.briefs.append(brief)
         yield StreamText("thinking", f"experiment {brief.number}\n")

@@ -92,9 +92,11 @@ class Conversation:
         ``prompt``: or since the prompt showed it. A file of which a prompt shows only a part was not shown.
         """
         text: str | None = None
+        named = re.compile(rf"(?<![\w./-]){re.escape(path)}(?![\w-])")
         for _, asked in self.asked if prompt else []:
-            shown = _programs(asked)
-            text = next((program for label, program in shown if path in label and "rest" not in label), text)
+            for label, program in _programs(asked):
+                if named.search(label) and "rest" not in label:
+                    text = program
         for call in self.calls:
             if call.name != self.editor or call.path != path or call.failed or call.result is None:
                 continue

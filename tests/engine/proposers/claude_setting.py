@@ -82,6 +82,7 @@ class CountingPurse:
     prices: Prices = field(default_factory=Prices.load)
     bookings: list[Booking] = field(default_factory=list)
     slow: asyncio.Event | None = None  # settling and the like wait for it
+    booking: asyncio.Event = field(default_factory=asyncio.Event)  # one of them has begun
 
     async def reserve(
         self, experiment: int, model: str, input_tokens: int, max_tokens: int, *, ttl: str = ""
@@ -105,6 +106,7 @@ class CountingPurse:
         (await self._open(reservation, "released")).why = why
 
     async def _open(self, reservation: int, state: str) -> Booking:
+        self.booking.set()
         if self.slow is not None:
             await self.slow.wait()
         booking = self.bookings[reservation - 1]

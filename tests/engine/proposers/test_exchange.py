@@ -293,11 +293,7 @@ async def test_a_cancellation_that_falls_on_the_booking_does_not_lose_it() -> No
     async with bench(sequence(GOOD)) as it:
         it.purse.slow = asyncio.Event()
         asking = asyncio.create_task(it.ask())
-        await it.standin.until(lambda: bool(it.standin.bills))
-        while not (it.shown and it.shown[-1] == StreamText("edit", "\n")):
-            await asyncio.sleep(0)
-        for _ in range(20):
-            await asyncio.sleep(0)
+        await it.purse.booking.wait()
         asking.cancel()
         await asyncio.sleep(0)
         it.purse.slow.set()

@@ -197,7 +197,7 @@ async def test_a_regular_expression_that_never_ends_is_given_up_while_the_engine
         nonlocal turns
         while True:
             turns += 1
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.01)
 
     going = asyncio.create_task(turn())
     try:
@@ -206,7 +206,7 @@ async def test_a_regular_expression_that_never_ends_is_given_up_while_the_engine
         assert "simpler" in caught.value.mend
     finally:
         going.cancel()
-    assert turns > 1000
+    assert turns > 20
 
 
 @pytest.mark.parametrize(

@@ -109,10 +109,10 @@ class Bench:
 
         return await self.clock.timeout(wait(), PATIENCE)
 
-    async def wait_for(self, condition: Any) -> None:
+    async def wait_for(self, condition: Any, every: float = 0.02) -> None:
         async def wait() -> None:
             while not condition():
-                await self.clock.sleep(0.02)
+                await self.clock.sleep(every)
 
         await self.clock.timeout(wait(), PATIENCE)
 

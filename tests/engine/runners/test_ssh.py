@@ -76,7 +76,10 @@ async def test_connections_cut_every_few_hundred_milliseconds_change_no_byte_and
 
         async def cut() -> None:
             while True:
-                await CLOCK.sleep(chance.uniform(0.2, 0.6))
+                before = proxy.bytes
+                while proxy.bytes - before < 15_000:  # connected again, however slow this machine is just now
+                    await CLOCK.sleep(0.01)
+                await CLOCK.sleep(chance.uniform(0.05, 0.4))
                 proxy.cut()
 
         cutting = asyncio.create_task(cut())
@@ -103,11 +106,15 @@ async def test_fifty_launches_that_are_cut_run_once_each_and_none_sticks(
     chance = random.Random(seed)
     async with connected(running_sshd, tmp_path, proxy.port) as bench:
         started_before, following = [], []
-        for _ in range(50):
+        for number in range(50):
             plan = await bench.plan("echo ran >>../runs")
             launching = asyncio.create_task(bench.host.launch(plan))
-            await CLOCK.sleep(chance.uniform(0.0, 0.06))
-            started_before.append(launching.done() or Path(plan.directory, "control", "claim").exists())
+            claim = Path(plan.directory, "control", "claim")
+            if number % 3:
+                await CLOCK.sleep(chance.uniform(0.0, 0.04))
+            else:  # between the start and its acknowledgement
+                await bench.wait_for(claim.exists, every=0.001)
+            started_before.append(claim.exists())
             proxy.cut()
             await CLOCK.timeout(launching, PATIENCE)
             following.append((plan.directory, asyncio.create_task(bench.follow(plan.directory))))
@@ -115,7 +122,7 @@ async def test_fifty_launches_that_are_cut_run_once_each_and_none_sticks(
             assert exited(await task).reason == "finished"
             assert runs_of(directory) == "ran\n"
         print(f"{proxy.cuts} cuts, {sum(started_before)} of them after the start")
-        assert proxy.cuts == 50 and 0 < sum(started_before) < 50, "a seed that cuts on one side only shows nothing"
+        assert proxy.cuts == 50 and 0 < sum(started_before) < 50, "cutting on one side only shows nothing"
 
 
 async def test_a_transfer_that_is_cut_leaves_nothing_that_looks_whole(
@@ -241,6 +248,54 @@ async def test_another_machine_behind_the_same_name_is_no_evidence(running_sshd:
         machine.write_text(real)
         await CLOCK.timeout(following, PATIENCE)
         assert isinstance(items[1], Reached) and isinstance(items[-1], Lost)
+
+
+class Hurried(RealClock):
+    """Sleeps are noted and skipped; time moves on by them all the same."""
+
+    def __init__(self) -> None:
+        self.slept: list[float] = []
+
+    def monotonic(self) -> float:
+        return super().monotonic() + sum(self.slept)
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        await super().sleep(0)
+
+
+@pytest.mark.parametrize(
+    ("key", "most"), [("user_key", 30.0), ("other_key", 300.0)], ids=["refused", "no such key"]
+)
+async def test_reconnecting_backs_off_with_jitter_and_a_command_does_not_wait_for_it(
+    sshd: Sshd, key: str, most: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = sshd.client(9)
+    if key == "other_key":
+        sshd.start()
+        options = sshd.client()
+        Path(options[1]).write_text(Path(options[1]).read_text().replace("user_key", key))
+        monkeypatch.setattr(ssh, "BACKOFF_SECONDS", (8.0, 30.0))
+    first = ssh.BACKOFF_SECONDS[0]
+    clock = Hurried()
+    transport = SshTransport(HOST, clock, options, random.Random(5))
+    items: list[FollowItem] = []
+
+    async def follow_it() -> None:
+        async for item in transport.follow("/nowhere", 0):
+            items.append(item)
+
+    following = asyncio.create_task(follow_it())
+    while len(clock.slept) < 10:
+        await asyncio.sleep(0.01)
+    with pytest.raises(ConnectionFault):
+        await transport.run(["true"])
+    await transport.close()
+    await following
+    assert [type(item) for item in items] == [Unreachable]
+    shares = [slept / min(first * 2.0**n, most) for n, slept in enumerate(clock.slept[:10], 1)]
+    assert all(0.49 < share <= 1.0 for share in shares), shares
+    assert len({round(share, 3) for share in shares}) > 5, "jitter"
 
 
 # --- many at once ----------------------------------------------------------------------------------------

@@ -1,0 +1,255 @@
+"""A Slurm cluster as a Host: jobs through its commands, files through the file system that its nodes share."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Protocol
+
+from engine import sandbox
+from engine.clock import Clock
+from engine.errors import HostFault
+from engine.runners import AttemptPlan, Containment, FollowItem, Lost
+from engine.runners import slurm_commands as commands
+from engine.runners.allocations import Allocations
+from engine.runners.pilot import PilotLauncher
+from engine.runners.slurm import SlurmLauncher
+from engine.runners.slurm_follow import ScheduledAttempt
+from engine.runners.slurm_options import SlurmOptions
+from engine.runners.slurm_queue import SlurmQueue
+from engine.runners.transport import Completed, Transport
+from engine.types import Allocation, Device
+
+SETTLE_SECONDS = 15.0  # an NFS client may look for a new file that late, if it has just found none
+PROBE_LIMIT = 300.0  # of the short allocation in which a node is looked at
+COMMANDS = ("sbatch", "squeue", "scontrol", "scancel", "sinfo", "srun")
+
+
+class Files(Protocol):
+    """A host that keeps the trials' files: LocalHost, or RemoteHost for a login node. Its devices are not used."""
+
+    async def open(self) -> None: ...
+    async def close(self) -> None: ...
+    @property
+    def directory(self) -> Path | str: ...
+    async def stage(self, directory: str, archive: str, links: Mapping[str, str]) -> None: ...
+    async def read(self, directory: str, pattern: str, limit: int) -> dict[str, bytes]: ...
+    async def remove(self, directory: str) -> None: ...
+
+
+class SlurmHost:
+    """Trials as jobs of the cluster whose commands ``transport`` runs and whose files ``files`` keeps.
+
+    ``slots``: trials in the queue or running at once. ``allocation``: the number of an allocation that the
+    engine was started in (``SLURM_JOB_ID``): trials run in it, and it is nobody's to end.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        files: Files,
+        transport: Transport,
+        options: SlurmOptions,
+        clock: Clock,
+        slots: int = 1,
+        allocation: str = "",
+        settle_seconds: float = SETTLE_SECONDS,
+    ) -> None:
+        self.name = name
+        self._files = files
+        self._transport = transport
+        self._options = options
+        self._clock = clock
+        self._slots = max(slots, 1)
+        self._within = allocation
+        self._settle = settle_seconds
+        self._queue = SlurmQueue(transport, options, clock)
+        self._launcher: SlurmLauncher | None = None
+        self._containment: Containment | None = None
+        kind, count = options.gpus
+        # Slurm chooses them when a job starts; until then they have a kind and a number, and no UUID.
+        self._devices = tuple(Device(f"{name}-gpu{n}", n, kind, 0) for n in range(count))
+
+    # --- opening ------------------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Raises HostFault with the mend. Takes up to ``options.probe`` seconds when no node is free."""
+        await self._files.open()
+        await self._check_commands()
+        await self._check_partition()
+        self._containment = await self._look_at_a_node()
+        allocations = Allocations(self._make_slots(), "")
+        given = (self._transport, self._options, allocations, self._queue, self._clock)
+        if self._options.pilot or self._within:
+            root = f"{self._files.directory}/pilots"
+            self._launcher = PilotLauncher(*given, root=root, slots=self._slots, within=self._within)
+        else:
+            self._launcher = SlurmLauncher(*given)
+
+    def _make_slots(self) -> tuple[Allocation, ...]:
+        shape = [f"{key} {value}" for key, value in self._options.given if key in ("partition", "constraint")]
+        kind, count = self._options.gpus
+        cores = self._options.value("cpus-per-task") or "1"
+        what = f"{kind} x {count}" if count else f"processor x {cores} cores"
+        hardware = ", ".join([what, "Slurm", *shape])
+        return tuple(
+            Allocation(
+                self.name,
+                f"slurm{n}",
+                devices=tuple(f"{self.name}-slurm{n}-gpu{k}" for k in range(count)),
+                hardware=hardware,
+            )
+            for n in range(self._slots)
+        )
+
+    async def _check_commands(self) -> None:
+        tools = [self._options.command(name) for name in COMMANDS]
+        script = 'for tool; do command -v "$tool" >/dev/null || printf "%s " "$tool"; done'
+        done = await self._transport.run(["sh", "-c", script, "sh", *tools])
+        missing = done.stdout.decode("utf-8", "replace").split()
+        if missing:
+            raise HostFault(
+                f"{self.name}: {', '.join(missing)} not found",
+                'say where Slurm\'s commands are: slurm = { bin = "/opt/slurm/bin" }',
+            )
+
+    async def _check_partition(self) -> None:
+        wanted = self._options.value("partition")
+        done = await self._queue.run(commands.partitions(self._options, ""))
+        if done.code != 0:
+            raise HostFault(
+                f"{self.name}: sinfo: {done.complaint}", "see whether the controller answers: `scontrol ping`"
+            )
+        found = commands.parse_partitions(done.stdout.decode("utf-8", "replace"))
+        for one in filter(None, wanted.split(",")):
+            if one not in found:
+                names = ", ".join(sorted(found)) or "none"
+                raise HostFault(f"{self.name}: there is no partition {one}; there are: {names}", "name one of them")
+            if not found[one]:
+                raise HostFault(f"{self.name}: partition {one} is down", "name another, or wait")
+
+    async def _look_at_a_node(self) -> Containment:
+        """What a compute node proves: that it sees our files, and how it contains. Else why it could not be asked."""
+        if self._within:
+            return await self._probe(self._within)
+        name = f"ratchet-probe-{secrets.token_hex(4)}"
+        done = Completed(1, b"", b"")
+        with suppress(HostFault):  # salloc itself takes longer than it was given
+            done = await self._transport.run(
+                commands.allocate(self._options, name, PROBE_LIMIT), seconds=self._options.probe + 60.0
+            )
+        number = commands.parse_granted((done.stderr + done.stdout).decode("utf-8", "replace"))
+        if done.code != 0 or number is None:
+            with suppress(HostFault):
+                number = await self._queue.live_namesake(name, "")
+                if number is not None:
+                    await self._queue.run(commands.cancel(self._options, number))
+            why = f"no compute node could be asked within {self._options.probe:g} s ({done.complaint})"
+            return Containment("sweep", (), f"{why}: shared files and containment are unproved", {"unshare": why})
+        try:
+            return await self._probe(number)
+        finally:
+            with suppress(HostFault):
+                await self._queue.run(commands.cancel(self._options, number))
+
+    async def _probe(self, number: str) -> Containment:
+        node = NodeTransport(self._transport, self._options, number)
+        await self._check_shared(node)
+        return await sandbox.climb(self._clock, sandbox.LADDER, node)
+
+    async def _check_shared(self, node: NodeTransport) -> None:
+        token = secrets.token_hex(8)
+        path = f"{self._files.directory}/shared-{token}"
+        await self._transport.put(path, token.encode())
+        try:
+            seen = await node.run(["sh", "-c", 'cat "$1" && echo "$1" >"$1.back"', "sh", path])
+            if seen.code == 0 and seen.stdout.decode("utf-8", "replace").strip() == token:
+                back = await self._transport.run(["cat", f"{path}.back"])
+                if back.code == 0:
+                    return
+            raise HostFault(
+                f"{self.name}: a compute node does not see {self._files.directory} as it is here ({seen.complaint})",
+                "name a directory on a file system that the nodes share: [[hosts]] directory = ...",
+            )
+        finally:
+            await self._transport.run(["rm", "-f", path, f"{path}.back"])
+
+    async def close(self) -> None:
+        """Leave everything running."""
+        if self._launcher is not None:
+            await self._launcher.close()
+        await self._queue.close()
+        await self._files.close()
+        await self._transport.close()
+
+    # --- as a host ----------------------------------------------------------------------------------
+
+    @property
+    def _opened(self) -> SlurmLauncher:
+        if self._launcher is None:
+            raise HostFault(f"{self.name} was not opened")
+        return self._launcher
+
+    @property
+    def containment(self) -> Containment:
+        if self._containment is None:
+            raise HostFault(f"{self.name} was not opened")
+        return self._containment
+
+    @property
+    def devices(self) -> tuple[Device, ...]:
+        return self._devices
+
+    @property
+    def capacity(self) -> int:
+        return self._opened.capacity
+
+    def acquire(self, attempt: int) -> Allocation | None:
+        return self._opened.acquire(attempt)
+
+    def adopt(self, attempt: int, allocation: Allocation) -> None:
+        self._opened.adopt(attempt, allocation)
+
+    def release(self, attempt: int) -> None:
+        self._opened.release(attempt)
+
+    async def launch(self, plan: AttemptPlan) -> None:
+        await self._opened.start(plan)
+
+    async def cancel(self, directory: str) -> bool:
+        return await self._opened.cancel(directory)
+
+    def follow(self, directory: str, offset: int) -> AsyncIterator[FollowItem]:
+        return self._follow(directory, offset)
+
+    async def _follow(self, directory: str, offset: int) -> AsyncGenerator[FollowItem, None]:
+        attempt = ScheduledAttempt(self._transport, self._opened, self._clock, directory, self._settle)
+        async for item in attempt.follow(offset):
+            if isinstance(item, Lost):
+                await self._opened.clear(directory)
+            yield item
+
+    async def stage(self, directory: str, archive: str, links: Mapping[str, str]) -> None:
+        await self._files.stage(directory, archive, links)
+
+    async def read(self, directory: str, pattern: str, limit: int) -> dict[str, bytes]:
+        return await self._files.read(directory, pattern, limit)
+
+    async def remove(self, directory: str) -> None:
+        await self._files.remove(directory)
+
+
+class NodeTransport:
+    """Commands on a compute node, from inside an allocation. Only ``run``: files are shared."""
+
+    def __init__(self, transport: Transport, options: SlurmOptions, number: str) -> None:
+        self._transport = transport
+        self._options = options
+        self._number = number
+
+    async def run(self, argv: Sequence[str], *, input: bytes = b"", seconds: float = 30.0) -> Completed:
+        """As ``Transport.run``."""
+        beside = commands.run_beside(self._options, self._number, argv)
+        return await self._transport.run(beside, input=input, seconds=seconds + 30.0)
