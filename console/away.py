@@ -14,7 +14,7 @@ KINDS = (
     "VerdictGiven", "RatchetAdvanced", "SteppedBack", "EngineStarted", "EngineStopped", "CampaignPaused",
     "CampaignFinished", "AttemptLost", "Plateau", "BudgetReached", "Warned",
 )  # fmt: skip
-MOST_EVENTS = 50_000  # a longer absence is counted from there
+MOST_EVENTS = 20_000  # a longer absence is counted from there
 SHORT_SECONDS = 60.0  # away for less is not away
 
 
@@ -112,7 +112,7 @@ def absence(seconds: float) -> str:
 
 
 def words(away: Away, metric: str, goal: str) -> str:
-    """``7 tried, 2 kept, val_bpb -0.013, $3.20 spent, 1 crash, engine stopped once``; the metric in its own sign."""
+    """``7 tried, 2 kept, val_bpb -0.013, $3.20 spent, 1 crash, engine stopped once``; the metric's own sign."""
     parts = [f"{away.tried} tried" if away.tried else "nothing tried"]
     if away.tried:
         parts.append(f"{away.kept} kept")

@@ -79,7 +79,7 @@ def _begins(text: str, at: int) -> bool:
 
 
 def hits(entries: Sequence[Entry], query: str) -> list[Hit]:
-    """The entries that match, the best first; all in their order without a query. The id matches, too, for less."""
+    """The entries that match, the best first; all in their order without a query. The id matches for less."""
     if not query.strip():
         return [Hit(entry) for entry in entries]
     found: list[tuple[int, int, Hit]] = []
@@ -90,7 +90,10 @@ def hits(entries: Sequence[Entry], query: str) -> list[Hit]:
             found.append((-by_name[0], order, Hit(entry, by_name[1])))
         elif by_id is not None:
             found.append((-by_id[0] + 1, order, Hit(entry)))
-    return [hit for *_, hit in sorted(found, key=lambda one: one[:2])]
+    found.sort(key=lambda one: one[:2])
+    best = -found[0][0] if found else 0
+    # letters strewn over a long sentence are no match where another has them side by side
+    return [hit for points, _, hit in found if best <= 0 or -points * 2 >= best]
 
 
 def typed(place: Place, text: str) -> Place:

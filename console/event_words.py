@@ -31,7 +31,7 @@ class Said:
 
 def say(row: EventRow) -> Said:
     level, kind, text, number, mend = _words(row.event)
-    return Said(row.id, row.at, level, kind, clean(text), number, clean(mend))
+    return Said(row.id, row.at, level, clean(kind), clean(text), number, clean(mend))
 
 
 def _words(event: events.Event) -> tuple[str, str, str, int | None, str]:

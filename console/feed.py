@@ -11,14 +11,13 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from pathlib import Path
 
 from console import away_source
 from console.following import StoreFollower
 from console.last_seen import LastSeen
 from console.outbox import Outbox, Schedule, Watch
-from console.state import AliveSeen, AwayRead, RequestsRead, StoreSeen, Update
+from console.state import AliveSeen, AwayRead, RequestsRead, StoreReplaced, StoreSeen, Update
 from engine.clock import Clock
 from engine.errors import RatchetError
 from engine.inbox import Inbox, Request
@@ -53,6 +52,7 @@ class Feed:
         self._inode = 0
         self._inbox: Inbox | None = None
         self._inbox_version = -1
+        self._told: frozenset[int] = frozenset()  # answered requests of this console
         self._wake = threading.Event()
         self._ended = False
         self._thread: threading.Thread | None = None
@@ -82,6 +82,11 @@ class Feed:
         self._schedule.dirty.add("inbox")
         self._wake.set()
 
+    def reopen(self) -> None:
+        """The store has become another file: look at once."""
+        self._schedule.postpone("file", 0.0)
+        self._wake.set()
+
     def take(self) -> list[Update]:
         """Everything new since the last call, coalesced, in order."""
         return self._outbox.take()
@@ -105,7 +110,7 @@ class Feed:
         if self._follower is not None:
             self._guarded(lambda: self._look(watch))
         if "inbox" in self._schedule.dirty or self._schedule.ready("inbox"):
-            self._guarded(lambda: self._read_inbox(watch))
+            self._guarded(self._read_inbox)
 
     def _guarded(self, work: Callable[[], None]) -> None:
         """Odd data or a vanished store is something to show, never an end: a later cycle tries again."""
@@ -148,6 +153,8 @@ class Feed:
         except RatchetError as error:
             self._problem(error.message, error.mend)
             return
+        if self._inode not in (0, inode):
+            self._outbox.say(StoreReplaced())
         self._inode = inode
         self._follower = StoreFollower(self._reader, self._outbox, self._schedule, self.state_dir, self.campaign)
 
@@ -188,21 +195,24 @@ class Feed:
         if told != AliveSeen(bool(state.alive), state.trouble, state.trouble_mend) or state.alive is None:
             self._outbox.say(told)
 
-    def _read_inbox(self, watch: Watch) -> None:
+    def _read_inbox(self) -> None:
         if self._inbox is None:
             if not (self.state_dir / "inbox.db").exists():
                 return
             self._inbox = Inbox(self.state_dir / "inbox.db")
             self._inbox_version = -1
+        known = self._outbox.state.requests
         version = self._inbox.data_version()
-        if version == self._inbox_version and "inbox" not in self._schedule.dirty:
+        # The console may learn its request's number only after the engine answered it.
+        late = self._watch.mine - self._told - {request.id for request in known}
+        if version == self._inbox_version and "inbox" not in self._schedule.dirty and not late:
             return
         self._schedule.dirty.discard("inbox")
         self._inbox_version = version
         waiting = tuple(self._inbox.waiting(("waiting", "asleep")))
-        answered = tuple(_answered(self._inbox, watch.mine - {r.id for r in waiting}))
-        if waiting != self._outbox.state.requests or answered:
-            self._watch = replace(self._watch, mine=self._watch.mine - {r.id for r in answered})
+        answered = tuple(_answered(self._inbox, self._watch.mine - self._told - {r.id for r in waiting}))
+        if waiting != known or answered:
+            self._told |= {request.id for request in answered}
             self._outbox.say(RequestsRead(waiting, answered))
 
 

@@ -14,13 +14,11 @@ from console import ascii_signs
 
 @lru_cache(maxsize=1024)
 def _colourless(style: Style) -> Style:
-    return Style(
-        bold=style.bold, italic=style.italic, underline=style.underline, reverse=style.reverse, meta=style.meta
-    )
+    return Style(bold=style.bold, underline=style.underline, reverse=style.reverse)
 
 
 class Colourless(LineFilter):
-    """No colour at all, not even the terminal's default one by number, and nothing that dims."""
+    """Bold, underlined and reversed only; no colour, not even the terminal's default one by its number."""
 
     def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
         return [

@@ -7,7 +7,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from console.layout import PANES, Pane
-from console.state import EventsRead, ExperimentsRead, RequestsRead, State, Update, View, reduce
+from console.state import (
+    AliveSeen,
+    EventsRead,
+    ExperimentsRead,
+    RequestsRead,
+    State,
+    StoreReplaced,
+    Update,
+    View,
+    reduce,
+)
 from engine.clock import Clock
 
 # Least seconds between two readings of a source that keeps changing.
@@ -65,6 +75,8 @@ class Schedule:
 
 def coalesce(pending: list[Update], update: Update) -> None:
     """Put ``update`` into the outbox; of each kind only the newest waits, lists of changes are joined."""
+    if isinstance(update, StoreReplaced):  # what came before is void, and what comes must not take its place
+        pending[:] = [old for old in pending if isinstance(old, AliveSeen | RequestsRead)]
     for i, old in enumerate(pending):
         if type(old) is not type(update):
             continue

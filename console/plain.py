@@ -30,7 +30,7 @@ def line(event: Event) -> str | None:
         case events.CampaignCreated(name, baseline, seed):
             return f"campaign {name}: baseline {baseline[:12]}, seed {seed}"
         case events.ProtocolOpened(protocol, why):
-            return f"protocol {protocol}: {why}; the baseline is measured first"
+            return f"protocol {protocol}: {clean(why)}; the baseline is measured first"
         case events.Calibrated(_, mean, sigma, runs, notes):
             said = "".join(f"; {clean(n)}" for n in notes)
             return f"calibrated: mean {mean:.6g}, sigma {sigma:.3g} over {runs} runs{said}"

@@ -14,11 +14,11 @@ _ESCAPES = re.compile(
     r"|\x1b[ -/]*[0-~]?"  # everything else, and a lone ESC
     r"|\x9b[0-?]*[ -/]*[@-~]"  # CSI in its one-byte form
 )
-# C0 and C1, DEL, line and paragraph separators, bidirectional controls, joiners and variation selectors
+# C0 and C1, DEL, line and paragraph separators, bidirectional controls, joiners, variation selectors and skin tones
 # (terminals disagree about their width), lone surrogates (they cannot be encoded), BOM.
 _HIDDEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff"
-    "\ud800-\udfff\U000e0000-\U000e01ef]"
+    "\ud800-\udfff\U0001f3fb-\U0001f3ff\U000e0000-\U000e01ef]"
 )
 
 
@@ -39,3 +39,13 @@ def clean(text: str) -> str:
     if text.isascii() and text.isprintable():
         return text
     return " ".join(part for part in clean_lines(text) if part).strip()
+
+
+def copyable(text: str) -> str:
+    """Text for a clipboard: as it is but for what could drive the terminal that it is pasted into."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "\n".join(
+        "\t".join(_HIDDEN.sub("", part) for part in _ESCAPES.sub("", line).split("\t"))
+        for line in text.split("\n")
+    )

@@ -57,6 +57,13 @@ def read(path: Path) -> Preferences:
         return Preferences(problems=(f"{path}: not UTF-8 text",))
 
 
+def words(chosen: Preferences) -> str:
+    """What is wrong, in one line; '' when nothing is."""
+    more = len(chosen.problems) - 1
+    rest = f"   and {more} more: `ratchet doctor --terminal` lists them" if more > 0 else ""
+    return chosen.problems[0] + rest if chosen.problems else ""
+
+
 def tables() -> dict[str, Sequence[Key]]:
     """Where keys mean something: a place in words -> its key table."""
     return {
@@ -133,9 +140,12 @@ def _keys(chosen: Mapping[str, str | list[str]], problems: list[Problem]) -> dic
             problems.append(Problem(where, f'unknown action "{action}"{nearest(action, actions)}'))
             continue
         try:
-            found[action] = remapping.read_keys(actions[action], [texts] if isinstance(texts, str) else texts)
+            keys = remapping.read_keys(actions[action], [texts] if isinstance(texts, str) else texts)
         except ValueError as error:
             problems.append(Problem(where, str(error)))
+            continue
+        if keys != actions[action].keys:
+            found[action] = keys
     while (wrong := remapping.clash(found, tables())) is not None:
         action, why = wrong
         del found[action]

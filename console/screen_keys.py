@@ -15,6 +15,7 @@ COMMON: tuple[Key, ...] = (
     Key("leave", ("q",), "back to the live screen", _HERE, footer="live"),
     Key("detach", ("ctrl+c",), "leave the console; the engine goes on", _HERE, "ctrl+c"),
     BY_ID["help"],
+    *(BY_ID[id_] for id_ in ("palette", "copy", "copy_what", "mouse", "screenshot")),
     BY_ID["repaint"],
 )
 _LOOKING = tuple(

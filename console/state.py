@@ -109,6 +109,11 @@ class StoreSeen:
 
 
 @dataclass(frozen=True, slots=True)
+class StoreReplaced:
+    """The store is another file (a backup, or a replay that went back): what was read of the old one is void."""
+
+
+@dataclass(frozen=True, slots=True)
 class CampaignRead:
     campaign: CampaignRow | None
     engine: EngineRow | None
@@ -209,8 +214,8 @@ class Noted:
 
 
 Update = (
-    StoreSeen | CampaignRead | AliveSeen | ExperimentsRead | TrialsRead | EventsRead | DetailRead | StreamRead
-    | ReadingsRead | CurvesRead | LogRead | RequestsRead | SteeringRead | AwayRead | Noted
+    StoreSeen | StoreReplaced | CampaignRead | AliveSeen | ExperimentsRead | TrialsRead | EventsRead | DetailRead
+    | StreamRead | ReadingsRead | CurvesRead | LogRead | RequestsRead | SteeringRead | AwayRead | Noted
 )  # fmt: skip
 
 
@@ -245,6 +250,7 @@ class State:
     away: Away | None = None
     trouble: str = ""
     trouble_mend: str = ""
+    replay: str = ""  # the banner of a replay, in place of the engine's state
     notice: Noted | None = None
 
     @property
@@ -265,14 +271,11 @@ def reduce(state: State, update: Update) -> State:
     match update:
         case StoreSeen(problem, mend):
             return replace(state, problem=problem, mend=mend)
+        case StoreReplaced():
+            return replace(_emptied(state), problem=state.problem, mend=state.mend, notice=state.notice)
         case CampaignRead(campaign, engine, counts):
             if state.campaign and campaign and campaign.id != state.campaign.id:
-                state = State(
-                    alive=state.alive,
-                    requests=state.requests,
-                    trouble=state.trouble,
-                    trouble_mend=state.trouble_mend,
-                )
+                state = _emptied(state)
             return replace(state, campaign=campaign, engine=engine, counts=counts)
         case AliveSeen(alive, trouble, mend):
             return replace(state, alive=alive, trouble=trouble, trouble_mend=mend)
@@ -300,6 +303,17 @@ def reduce(state: State, update: Update) -> State:
             return replace(state, away=away)
         case Noted():
             return replace(state, notice=update)
+
+
+def _emptied(state: State) -> State:
+    """What does not come from the store stays."""
+    return State(
+        alive=state.alive,
+        requests=state.requests,
+        trouble=state.trouble,
+        trouble_mend=state.trouble_mend,
+        replay=state.replay,
+    )
 
 
 def _with_rows(state: State, update: ExperimentsRead) -> State:
@@ -381,6 +395,14 @@ def asked(request: Request) -> str:
             return "stop the engine"
         case kind:
             return kind
+
+
+def to_withdraw(state: State, actor: str) -> Request | None:
+    """The request that u takes back: one that is asked about again, else the newest of mine, else the newest."""
+    if state.asleep:
+        return state.asleep[0]
+    mine = [request for request in state.requests if request.actor == actor]
+    return next(iter(reversed(mine or list(state.requests))), None)
 
 
 # --- what the person looks at ------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from engine.store.reading_steering import Decided, Standing
 
 # Ends of drafts that are nobody's failure: a person said no, or there was nothing more to say or to spend.
 NO_FAILURE = ("rejected", "exhausted", "over budget", "stale")
+RECENT_SECONDS = 600.0  # a decision that is taken back without a question
 IN_ADVANCE = " (in advance)"  # behind the actor of an acceptance that was given before
 
 

@@ -6,12 +6,14 @@ at all: there, bold, underlined and reversed text and the signs carry every mean
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 NAMES = ("dark", "light", "ansi", "mono")
-ORNAMENTS = ("rule", "accent_bar", "good_bar", "live_bar", "warn_bar")  # drawn, never read
+ORNAMENTS = ("rule",)  # drawn, never read
+READABLE = 4.5  # contrast of text, WCAG 2.2 level AA
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +41,7 @@ def _on(colours: Mapping[str, str]) -> dict[str, str]:
 DARK = Theme(
     "dark",
     {
-        "": "#c9d1d9", "bold": "bold #f0f6fc", "dim": "#a6b0bb", "faint": "#8993a0", "rule": "#30363d",
+        "": "#c9d1d9", "bold": "bold #f0f6fc", "dim": "#a6b0bb", "faint": "#8c96a3", "rule": "#30363d",
         "accent": "#58a6ff", "strong": "bold #58a6ff", "good": "#3fb950", "kept": "bold #3fb950", "bad": "#ff7b72",
         "warn": "#d8a52e", "alarm": "bold #0d1117 on #d29922", "live": "#56d4dd", "reference": "#b392f5",
         "mark_0": "#e3b341", "mark_1": "#f778ba", "mark_2": "#7ee787", "mark_3": "#79c0ff", "mark_4": "#ffa198",
@@ -69,8 +71,8 @@ LIGHT = Theme(
         "mark_5": "#6f3fc0", "key": "bold #1f2328", "added": "#0f4f22", "removed": "#7d1218", "hunk": "#0757ba",
         "keyword": "#6f2fb8", "string": "#0a3f75", "comment": "#4c5560", "number": "#0553ae",
         "defined": "#7d3b00", "tag": "#116329", "italic": "italic #4c5560",
-        "accent_bar": "#0757ba on #d5dbe1", "good_bar": "#1a7f37 on #d5dbe1", "live_bar": "#0b7684 on #d5dbe1",
-        "warn_bar": "#9a6700 on #d5dbe1",
+        "accent_bar": "#0757ba on #d5dbe1", "good_bar": "#0f6a2a on #d5dbe1", "live_bar": "#03626e on #d5dbe1",
+        "warn_bar": "#7d4e00 on #d5dbe1",
     },
     _on({
         "": "#ffffff", "cursor": "#ddebfb", "quiet": "#f3f5f8", "added": "#e6f9ea", "removed": "#ffeceb",
@@ -97,8 +99,9 @@ ANSI = Theme(
         "accent_bar": "cyan", "good_bar": "green", "live_bar": "cyan", "warn_bar": "yellow",
     },
     {
-        "": "", "cursor": "black on cyan", "quiet": "bold", "added": "green", "removed": "red",
-        "added_word": "black on green", "removed_word": "black on red", "bar": "",
+        "": "", "cursor": "not dim black on cyan", "quiet": "bold", "added": "green", "removed": "red",
+        "added_word": "not dim black on green",
+        "removed_word": "not dim black on red", "bar": "",
     },
     {
         "paper": "ansi_default", "veil": "transparent", "sheet": "ansi_default", "ink": "ansi_default",
@@ -113,8 +116,8 @@ MONO = Theme(
     {
         **dict.fromkeys(DARK.styles, ""),
         "bold": "bold", "strong": "bold underline", "kept": "bold", "bad": "bold", "warn": "bold",
-        "alarm": "bold reverse", "key": "bold", "italic": "italic", "keyword": "bold", "defined": "bold",
-        "hunk": "underline",
+        "alarm": "bold reverse", "key": "bold", "keyword": "bold", "defined": "bold", "hunk": "bold",
+        **dict.fromkeys(("accent_bar", "good_bar", "live_bar", "warn_bar"), "underline"),
     },
     {
         "": "", "cursor": "reverse", "quiet": "bold", "added": "", "removed": "", "added_word": "reverse",
@@ -160,7 +163,11 @@ def theme(name: str, environ: Mapping[str, str]) -> Theme:
 # --- 256 colours --------------------------------------------------------------------------------------
 
 _STEPS = (0, 95, 135, 175, 215, 255)
-# Of the 256 colours, none is both dark and coloured: lines of a diff keep the background, and words get the darkest.
+_FIXED: tuple[tuple[int, int, int], ...] = (
+    *((red, green, blue) for red in _STEPS for green in _STEPS for blue in _STEPS),
+    *((8 + 10 * grey,) * 3 for grey in range(24)),
+)  # the colours 16 to 255, which no terminal's settings change
+# Of these none is dark and coloured: lines of a diff keep the background, words get the darkest.
 _FILLS_256 = {
     "dark": {
         "": "#121212", "cursor": "#303030", "quiet": "#1c1c1c", "added": "#121212", "removed": "#121212",
@@ -171,16 +178,30 @@ _FILLS_256 = {
         "added_word": "#d7ffd7", "removed_word": "#ffd7d7", "bar": "#eeeeee",
     },
 }  # fmt: skip
+_ON_WORDS = ("added", "removed", "warn", "keyword", "string", "comment", "number", "defined", "tag")
 
 
 @lru_cache(maxsize=4)
 def _in_256(name: str) -> Theme:
-    whole = THEMES[name]
+    whole, fills = THEMES[name], _FILLS_256[name]
+    words = {fills["added_word"], fills["removed_word"]}
+    every = set(fills.values())
+    styles = {}
+    for style, spec in whole.styles.items():
+        ink, *ground = re.findall(r"#[0-9a-f]{6}", spec)
+        on = [hex_of(nearest_256(one)) for one in ground]
+        if style not in ORNAMENTS and not on:
+            on = list(every if style in _ON_WORDS else every - words)
+        elif style in ORNAMENTS:
+            on = []
+        bold = "".join(word + " " for word in ("bold", "italic") if word in spec)
+        behind = f" on color({nearest_256(ground[0])})" if ground else ""
+        styles[style] = f"{bold}color({nearest_256(ink, on)}){behind}"
     return replace(
         whole,
-        styles={style: _snapped(spec) for style, spec in whole.styles.items()},
-        fills=_on(_FILLS_256[name]),
-        css={word: _snapped(value) for word, value in whole.css.items()},
+        styles=styles,
+        fills={fill: f"on color({nearest_256(colour)})" for fill, colour in fills.items()},
+        css={word: " ".join(map(_in_css, value.split())) for word, value in whole.css.items()},
     )
 
 
@@ -190,21 +211,26 @@ def in_256_colours(theme: Theme) -> Theme:
     return _in_256(theme.name)
 
 
-def _snapped(spec: str) -> str:
-    return " ".join(nearest_256(word) if word.startswith("#") else word for word in spec.split())
+def _in_css(word: str) -> str:
+    return hex_of(nearest_256(word)) if word.startswith("#") else word
 
 
-def nearest_256(colour: str) -> str:
-    """``#rrggbb`` -> the nearest of the 6x6x6 cube and the 24 greys, as ``#rrggbb``."""
+def hex_of(number: int) -> str:
+    """One of the fixed 256 colours (16 to 255) as ``#rrggbb``."""
+    return "#" + "".join(f"{part:02x}" for part in _FIXED[number - 16])
+
+
+def nearest_256(colour: str, grounds: Sequence[str] = ()) -> int:
+    """``#rrggbb`` -> the number of the nearest fixed colour that can be read on all of ``grounds``."""
     red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
-    cube = tuple(min(_STEPS, key=lambda step: abs(step - part)) for part in (red, green, blue))
-    level = 8 + 10 * min(23, max(0, round((0.3 * red + 0.59 * green + 0.11 * blue - 8) / 10)))
-    grey = (level, level, level)
 
-    def far(found: tuple[int, ...]) -> float:
-        return sum(w * (a - b) ** 2 for w, a, b in zip((0.3, 0.59, 0.11), found, (red, green, blue), strict=True))
+    def far(at: int) -> float:
+        r, g, b = _FIXED[at]
+        return 0.3 * (r - red) ** 2 + 0.59 * (g - green) ** 2 + 0.11 * (b - blue) ** 2
 
-    return "#" + "".join(f"{part:02x}" for part in min(cube, grey, key=far))
+    order = sorted(range(len(_FIXED)), key=far)
+    readable = (at for at in order if all(contrast(hex_of(at + 16), one) >= READABLE for one in grounds))
+    return 16 + next(readable, order[0])
 
 
 # --- contrast -----------------------------------------------------------------------------------------

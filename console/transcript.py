@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from console.plain_text import clean_lines
+from console.plain_text import clean, clean_lines
 from engine.store.reading import MessageRow
 
 MOST_LINES = 400  # of one block: a whole file in a tool's answer is in the diff too
@@ -16,9 +16,9 @@ def lines(messages: Sequence[MessageRow]) -> list[str]:
     """Every line is free of terminal escapes and control characters."""
     found: list[str] = []
     for message in messages:
-        found.append(f"=== {message.role} ===")
+        found.append(f"=== {clean(message.role)} ===")
         for heading, text in _blocks(message.content):
-            found += [f"--- {heading} ---"] if heading else []
+            found += [f"--- {clean(heading)} ---"] if heading else []
             body = clean_lines(text)
             found += body[:MOST_LINES]
             if len(body) > MOST_LINES:

@@ -7,16 +7,21 @@ trial inherits whatever we forget to take away.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import logging
 import os
+import signal
 import stat
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from engine.config_sections import ProposerSection
 from engine.errors import RatchetError, UsageError
+
+if TYPE_CHECKING:  # the console asks for the key's hiding, and should not pay for pydantic
+    from engine.config_sections import ProposerSection
 
 VARIABLE = "ANTHROPIC_API_KEY"
 BY_PIPE = "RATCHET_KEY_FD"  # number of the inherited descriptor that holds it
@@ -25,6 +30,7 @@ KEY_BYTES = 4096
 _PR_SET_DUMPABLE = 4
 
 _taken = ""
+_asking: set[subprocess.Popen[bytes]] = set()
 
 
 def hide(argv: list[str]) -> None:
@@ -97,27 +103,45 @@ def _from_file(path: Path, project: Path) -> str:
 
 
 def _from_command(command: str, project: Path) -> str:
+    process = subprocess.Popen(
+        ["sh", "-c", command],
+        cwd=project,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        process_group=0,  # to be ended with all that it started, which would keep the pipes open
+    )
+    _asking.add(process)
     try:
-        done = subprocess.run(
-            ["sh", "-c", command],
-            cwd=project,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=COMMAND_SECONDS,
-            check=False,
-        )
+        output, complaint = process.communicate(timeout=COMMAND_SECONDS)
     except subprocess.TimeoutExpired:
         raise RatchetError(
             f"[proposer] key_command did not end within {COMMAND_SECONDS} s", "it must not ask for anything"
         ) from None
-    text = done.stdout[:KEY_BYTES].decode("utf-8", "replace").strip()
-    if done.returncode or not text:
+    finally:
+        _asking.discard(process)
+        _end(process)
+    text = output[:KEY_BYTES].decode("utf-8", "replace").strip()
+    if process.returncode or not text:
         # Its output may hold half a secret: only its complaint is shown.
-        said = done.stderr.decode("utf-8", "replace").strip().splitlines()
+        said = complaint.decode("utf-8", "replace").strip().splitlines()
         raise RatchetError(
-            f"[proposer] key_command failed (exit status {done.returncode})" + (f": {said[-1]}" if said else "")
+            f"[proposer] key_command failed (exit status {process.returncode})" + (f": {said[-1]}" if said else "")
         )
     return text
+
+
+def give_up() -> None:
+    """End commands that still look for a key, in other threads: an engine that stops does not wait for them."""
+    for process in tuple(_asking):
+        _end(process)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def guard_process() -> bool:

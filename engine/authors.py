@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import random
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 from engine import api_key
 from engine.clock import Clock
 from engine.config import Config
-from engine.errors import ConfigError, UsageError
+from engine.errors import ConfigError, Fenced, UsageError
 from engine.ledger import Ledger
 from engine.prices import Prices
 from engine.proposers.command import CommandProposer
@@ -45,7 +46,8 @@ class Authors:
         self._project, self._state = project, state
         self._workspace, self._store = workspace, store
         self._campaign, self._ledger, self._clock = campaign, ledger, clock
-        self._made: list[Proposer] = []
+        self._made: list[tuple[Proposer, Path | None]] = []  # with the directory of its prompts
+        self._another = asyncio.Event()
 
     def make(self, config: Config) -> Proposer:
         """Raises ConfigError for prompts that do not pass, UsageError without a key."""
@@ -62,7 +64,8 @@ class Authors:
             made = self._claude(config)
         else:
             made = SearchProposer(config.proposer.ranges)
-        self._made.append(made)
+        self._made.append((made, prompts_directory(self._project, config)))
+        self._another.set()
         return made
 
     def _claude(self, config: Config) -> Proposer:
@@ -81,27 +84,47 @@ class Authors:
         )
 
     async def watch_prompts(self, config: Callable[[], Config], conductor: Conductor) -> None:
-        """Take up prompts as people edit them; what does not pass is said, and the last good ones stay."""
+        """Take up prompts as people edit them, in whichever directory ``config`` names by then.
+
+        What does not pass is said, and the last good ones stay.
+        """
+        while True:
+            self._another.clear()
+            directory = prompts_directory(self._project, config())
+            following = None
+            if config().proposer.kind == "claude" and directory is not None:
+                following = asyncio.create_task(self._follow(directory, conductor))
+            try:
+                await self._another.wait()
+            finally:
+                if following is not None:
+                    following.cancel()
+                    await asyncio.gather(following, return_exceptions=True)
+
+    async def _follow(self, directory: Path, conductor: Conductor) -> None:
         from engine.prompt_watching import PromptWatcher
 
-        directory = prompts_directory(self._project, config())
-        if config().proposer.kind != "claude" or directory is None:
-            return
-        watcher = PromptWatcher(directory, load_prompts(directory))
-        async with contextlib.aclosing(watcher.updates()) as updates:
-            async for news in updates:
-                if isinstance(news, ConfigError):
-                    await self._store.write(
-                        writes.warn, self._campaign.id, f"prompts are not taken up: {news.message}", news.mend
-                    )
-                    continue
-                for made in self._made:
-                    if made.name == "claude":
+        mine = [made for made, place in self._made if made.name == "claude" and place == directory]
+        try:
+            watcher = PromptWatcher(directory, mine[-1].prompts)  # type: ignore[attr-defined]
+            async with contextlib.aclosing(watcher.updates()) as updates:
+                async for news in updates:
+                    if isinstance(news, ConfigError):
+                        said = f"prompts are not taken up: {news.message}"
+                        await self._store.write(writes.warn, self._campaign.id, said, news.mend)
+                        continue
+                    for made in mine:
                         made.prompts = news  # type: ignore[attr-defined]
-                conductor.wake()
+                    conductor.wake()
+        except Fenced:
+            raise
+        except Exception as fault:
+            said = f"{directory} is not watched: {fault}"
+            await self._store.write(writes.warn, self._campaign.id, said, "restart to take up changes of prompts")
 
     async def close(self) -> None:
-        for made in self._made:
+        api_key.give_up()
+        for made, _ in self._made:
             close = getattr(made, "aclose", None)
             if close is not None:
                 await close()

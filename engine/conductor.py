@@ -18,25 +18,26 @@ from typing import Any
 
 from engine.clock import Clock
 from engine.config import Config
-from engine.environment import EnvironmentPaths
-from engine.errors import Fenced, HostFault, MovedOn, OverBudget, RatchetError
+from engine.errors import Fenced, HostFault, MovedOn, OverBudget, RatchetError, StorageFull
+from engine.fleet import Fleet, HostNews
 from engine.ledger import Ledger, Room, per_second
-from engine.runners import Host
 from engine.stages import Setting, Situation
 from engine.stages.drafting import Drafting
 from engine.stages.measuring import Measuring
 from engine.stages.merging import Merging
 from engine.stages.reviewing import Reviewing
-from engine.store import reading, writes
+from engine.store import hosting, reading, writes
 from engine.store.core import StoreThread
 from engine.store.reading import CampaignRow, ExperimentRow, TrialRow
-from engine.trials import TrialDesk, allocation_of
+from engine.trials import CONTENDED, TrialDesk, allocation_of
 from engine.types import Allocation, AttemptState, Proposer, Purpose, TrialOutcome, TrialState
 from engine.types import ExperimentState as S
 from engine.workspace import Workspace
 
 log = logging.getLogger("ratchet.conductor")
 
+CALM_ROWS = 64
+PAUSE_A_ROW, PAUSE_MOST = 0.0002, 0.25  # seconds between two turns, so that a large campaign does not only look
 WAITS_FOR_MONEY = "limit reached: what is left of the dollars is set aside"
 
 
@@ -49,7 +50,7 @@ class RunLimits:
 
 
 class Conductor:
-    """Turns one campaign's ratchet on one host."""
+    """Turns one campaign's ratchet over all of its hosts."""
 
     def __init__(
         self,
@@ -58,12 +59,11 @@ class Conductor:
         config: Config,
         store: StoreThread,
         workspace: Workspace,
-        host: Host,
+        fleet: Fleet,
         proposer: Proposer,
         clock: Clock,
         state: Path,
         limits: RunLimits,
-        environment: EnvironmentPaths,
         ledger: Ledger | None = None,
     ) -> None:
         self.setting = Setting(
@@ -71,18 +71,18 @@ class Conductor:
             config,
             store,
             workspace,
-            host,
+            fleet,
             proposer,
             clock,
             state,
-            environment,
             self.pause,
             self.wake,
             ledger,
         )
         self.desk = self.setting.desk = TrialDesk(self.setting)
         self.store = store
-        self.host = host
+        self.fleet = fleet
+        fleet.on_change = self.wake
         self.limits = limits
         self._reviewing = Reviewing(self.setting)
         self._drafting = Drafting(self.setting, self._reviewing)
@@ -96,6 +96,8 @@ class Conductor:
         self._first = 0  # proposals before this engine run
         self._unpaid = ""  # why no trial may start for want of money
         self._hours_before = 0.0
+        self._rows = 0  # that the last turn looked at
+        self._room = 0  # experiments that this turn may still begin to measure
 
     @property
     def campaign(self) -> CampaignRow:
@@ -143,6 +145,9 @@ class Conductor:
                 if reason is not None:
                     break
                 await self._wake.wait()
+                if self._rows > CALM_ROWS:
+                    # Where much goes on, much has changed at once: one look serves all of it.
+                    await self.setting.clock.sleep(min(self._rows * PAUSE_A_ROW, PAUSE_MOST))
             if self._withdraw:
                 await self._withdraw_trials()
             return reason
@@ -155,17 +160,28 @@ class Conductor:
             raise self._fault
         if self._unpaid and await self._can_pay():
             self._unpaid = ""
+        for news in self.fleet.news():
+            await self._note(news)
         now = await self._look()
         if self._stop is not None:
             return self._stop
+        self._rows = len(now.experiments) + len(now.trials)
+        self._room = self._room_to_measure(now)
         # Nothing is awaited between the look and the dispatch: a row must not move on in between.
         self._run_trials(now)
         if now.campaign.state == "running":
             for experiment in now.experiments:
                 self._dispatch(now, experiment)
             await self._measuring.calibrate(now)
-            await self._drafting.ahead(now, self._limit(now))
+            await self._drafting.ahead(now, self._limit(now), self._proposals_left(now))
+            if not (self._out_of_time(now) or self._unpaid):
+                await self._measuring.fill(now)
         return self._finished(now)
+
+    async def _note(self, news: HostNews) -> None:
+        """A host came, went, or was spoken for: its row says so, and a person is told what is wrong."""
+        warning = "" if self.fleet.alone and not news.post.foreign else news.warning
+        await self.store.write(hosting.noted, self.campaign.id, news.post.row(), warning, news.mend)
 
     def wake(self) -> None:
         """Something changed: look again."""
@@ -211,11 +227,16 @@ class Conductor:
         return reason
 
     def _limit(self, now: Situation) -> str:
-        if self.limits.experiments is not None:
-            drafting = sum(e.state == S.DRAFTING for e in now.experiments)
-            if now.drafted + drafting - self._first >= self.limits.experiments:
-                return f"limit reached: {self.limits.experiments} experiments"
+        left = self._proposals_left(now)
+        if left is not None and left <= 0:
+            return f"limit reached: {self.limits.experiments} experiments"
         return self._out_of_time(now)
+
+    def _proposals_left(self, now: Situation) -> int | None:
+        if self.limits.experiments is None:
+            return None
+        drafting = sum(e.state == S.DRAFTING for e in now.experiments)
+        return self.limits.experiments - (now.drafted + drafting - self._first)
 
     def _out_of_time(self, now: Situation) -> str:
         used = now.campaign.active_seconds - self._hours_before
@@ -260,7 +281,8 @@ class Conductor:
         state = S(experiment.state)
         if state is S.DRAFTING:
             self._spawn(key, self._drafting.draft(now, experiment))
-        elif state is S.READY and self._room_to_measure(now, experiment):
+        elif state is S.READY and self._room > 0:
+            self._room -= 1
             self._spawn(key, self._measuring.begin(now, experiment))
         elif state is S.MEASURING and self._measuring.has_news(now, experiment):
             self._spawn(key, self._measuring.measure(now, experiment))
@@ -271,19 +293,21 @@ class Conductor:
         elif state is S.MERGING and experiment is self._merging.first(now):
             self._spawn(key, self._merging.merge(now, experiment))
 
-    def _room_to_measure(self, now: Situation, experiment: ExperimentRow) -> bool:
-        """One more than fits at once may be measured, so that a slot never waits for a decision."""
+    def _room_to_measure(self, now: Situation) -> int:
+        """How many more experiments may be measured: a few beyond what fits at once, so that a slot never waits
+        for a decision."""
         if self._out_of_time(now):
-            return False
+            return 0
         if not now.campaign.calibration:
             # A screening may fill the slots that the last calibration runs leave idle.
             if any(t.purpose == Purpose.CALIBRATE and t.state == TrialState.QUEUED for t in now.trials):
-                return False
+                return 0
             if not any(t.purpose == Purpose.CALIBRATE for t in now.trials):
-                return False
+                return 0
         busy = [e for e in now.experiments if e.state in (S.MEASURING, S.JUDGING)]
         begun = [e for e in now.experiments if e.state == S.READY and f"experiment {e.number}" in self._tasks]
-        return len(busy) + len(begun) < self.host.capacity + 1
+        capacity = self.fleet.capacity
+        return capacity + 1 + capacity // 16 - len(busy) - len(begun)
 
     # --- trials ---------------------------------------------------------------------------------
 
@@ -297,7 +321,7 @@ class Conductor:
                 attempts = await self.store.read(reading.attempts, trial.id)
                 for attempt in attempts:
                     if attempt.state not in (AttemptState.ENDED, AttemptState.LOST):
-                        self.host.adopt(trial.id, allocation_of(attempt))
+                        self.fleet.adopt(trial.id, allocation_of(attempt))
 
     def _run_trials(self, now: Situation) -> None:
         """Follow what runs; start what is queued while something is free, most urgent first."""
@@ -305,10 +329,11 @@ class Conductor:
         for trial in now.trials:
             # A launch that failed (no room, say) paused the campaign: it is tried again when that is resumed.
             begun = trial.state == TrialState.RUNNING or (trial.state == TrialState.LAUNCHING and not paused)
-            if begun and f"trial {trial.id}" not in self._tasks:
+            if begun and f"trial {trial.id}" not in self._tasks and self.fleet.reachable(trial.host):
                 self._spawn(f"trial {trial.id}", self._trial(trial, None))
         if now.campaign.state != "running" or self._out_of_time(now) or self._unpaid:
             return
+        full: set[str] = set()  # kinds of hardware of which nothing is free
         for trial in now.trials:
             if trial.state != TrialState.QUEUED or f"trial {trial.id}" in self._tasks:
                 continue
@@ -316,13 +341,20 @@ class Conductor:
                 # Started now, it would run under settings that are not those it is recorded with.
                 self._spawn(f"trial {trial.id}", self._drop(trial, "the protocol changed"))
                 continue
+            # A kind that nobody offers any more is not waited for: the judge compares within a kind anyway.
+            kind = trial.kind if trial.kind and self.fleet.offers(trial.kind) else ""
+            if kind in full:
+                continue
             try:
-                allocation = self.host.acquire(trial.id)
+                allocation = self.fleet.acquire(trial.id, kind)
             except HostFault as error:
                 self._spawn("pause host", self.pause(error.message, error.mend))
                 return
             if allocation is None:
-                return
+                if not kind:
+                    return
+                full.add(kind)
+                continue
             self._spawn(f"trial {trial.id}", self._trial(trial, self._priced(allocation)))
 
     def _priced(self, allocation: Allocation) -> Allocation:
@@ -330,7 +362,8 @@ class Conductor:
         host = next((h for h in self.setting.config.hosts if h.name == allocation.host), None)
         if host is None or not host.usd_per_hour:
             return allocation
-        return replace(allocation, nano_per_second=per_second(host.usd_per_hour, self.host.capacity))
+        capacity = self.fleet.post(allocation.host).capacity
+        return replace(allocation, nano_per_second=per_second(host.usd_per_hour, capacity))
 
     async def _can_pay(self) -> bool:
         """Whether the trial that was refused for want of money could start now."""
@@ -350,6 +383,14 @@ class Conductor:
         except OverBudget as error:
             self._unpaid = f"limit reached: {error.message}"
             return
+        except (HostFault, StorageFull) as error:
+            if self.fleet.alone:
+                raise
+            # The others go on; the trial is taken up again when its host was opened anew.
+            row = await self.store.read(reading.trial, trial.id)
+            assert row is not None
+            self.fleet.set_aside(row.host, error)
+            return
         except (RatchetError, asyncio.CancelledError):
             raise
         except Exception as error:
@@ -360,10 +401,10 @@ class Conductor:
             ) from error
         after = await self.store.read(reading.trial, trial.id)
         if after is not None and after.outcome == TrialOutcome.LOST:
-            await self.pause(
-                f"trial {trial.id} was lost again and again: {after.detail}",
-                "something on this machine kills trials (memory?): see `dmesg`, then `ratchet resume`",
-            )
+            mend = f"something on host {after.host} kills trials (memory?): see `dmesg`, then `ratchet resume`"
+            if CONTENDED in after.detail:
+                mend = f'free that device of host {after.host}, or write foreign = "share"; then `ratchet resume`'
+            await self.pause(f"trial {trial.id} was lost again and again: {after.detail}", mend)
 
     async def _withdraw_trials(self) -> None:
         """End every running trial because the engine stops; each queues again for the next start."""

@@ -76,9 +76,6 @@ class Config(Section):
         asks = {
             '[metric] mode = "scored" (use "evaluated" or "reported")': self.metric.mode == "scored",
             "[data] holdout": bool(self.data.holdout),
-            "[[hosts]] ssh": any(host.ssh for host in self.hosts),
-            "[[hosts]] slurm": any(host.slurm for host in self.hosts),
-            "more than one of [[hosts]]": len(self.hosts) > 1,
         }
         return [what for what, asked in asks.items() if asked]
 

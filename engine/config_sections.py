@@ -7,6 +7,7 @@ documentation and this schema cannot drift apart.
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator
 from typing import Annotated, Literal
 
@@ -240,7 +241,10 @@ class ProposerSection(Section):
     ranges: dict[str, str] = Field(default={}, description='kind = search: { LR = "1e-4..1e-2 log", ACT = "no" }')
     model: str = Field(default="claude-opus-5-5", description="kind = claude")
     effort: Literal["low", "medium", "high", "xhigh", "max"] = Field(default="medium", description="kind = claude")
-    drafts: Annotated[int, Field(ge=1)] = Field(default=2, description="proposals prepared ahead")
+    drafts: Count = Field(
+        default=0,
+        description="proposals prepared ahead; 0 = as many as keep the devices busy, by the times they take",
+    )
     repairs: Count = Field(default=2, description="attempts at mending a candidate that crashes")
     fallback_models: Names = Field(
         default=(), description='kind = claude: asked when the model refuses or is overloaded, ["claude-opus-5"]'
@@ -381,13 +385,38 @@ class HostSection(Section):
     """A machine that runs trials."""
 
     name: str = Field(default="local", description="how the history names it")
-    ssh: str = Field(default="", description='a name that ssh knows; "" = this machine')
+    ssh: str = Field(default="", description='a name that ssh knows, e.g. "gpu1" or "-p 2222 me@gpu1"; "" = here')
     directory: str = Field(default="", description="where trials live there")
     slurm: dict[str, str | int | float | bool] = Field(
         default={}, description='options of sbatch: { partition = "gpu", time = "00:15:00" }'
     )
     slots: Count = Field(default=0, description="trials at once; 0 = all GPUs, or one without any")
     usd_per_hour: Amount = Field(default=0, description="what an hour costs, for the dollar limit")
+    project: str = Field(
+        default="",
+        description="with ssh: where this project lies there; [data] and [environment] path are looked for in it",
+    )
+    foreign: Literal["avoid", "share"] = Field(
+        default="avoid", description="devices on which other people's processes are: avoid | share"
+    )
+
+    def contradictions(self) -> Iterator[tuple[str, str]]:
+        try:
+            words = shlex.split(self.ssh)
+        except ValueError as error:
+            yield "ssh", f"cannot be split into words: {error}"
+        else:
+            if words and words[-1].startswith("-"):
+                yield "ssh", f'expected a name that ssh knows at the end, got "{self.ssh}"'
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", self.name):
+            yield "name", f'expected letters, digits, ".", "_" and "-", got "{self.name}"'
+        if self.slurm:
+            from engine.runners.slurm_options import parse_options
+
+            try:
+                parse_options(self.slurm)
+            except UsageError as error:
+                yield "slurm", f"{error.message} ({error.mend})" if error.mend else error.message
 
 
 def _bad_constraint(text: str) -> str:

@@ -67,7 +67,12 @@ class EditRejected(RatchetError):
 
 
 class OverBudget(RatchetError):
-    """The worst case of what was about to be spent does not fit under the dollar limit."""
+    """The worst case of what was about to be spent does not fit under the dollar limit.
+
+    ``waits``: it may, once what others have set aside is settled.
+    """
+
+    waits = False
 
 
 class UnknownPrice(UsageError):

@@ -17,6 +17,7 @@ from engine.errors import RatchetError
 KINDS = (
     "accept", "reject", "undo", "edit", "autopilot", "rerun", "pin", "unpin", "step_back", "steer",
     "pause", "resume", "stop", "stop_trial",
+    "drain", "undrain", "lend",
 )  # fmt: skip
 
 _SCHEMA = """

@@ -81,8 +81,10 @@ class Ledger:
             reservation = await self.store.write(
                 spending.reserve, self.campaign, reading_money.MODEL, model, amount, cap, experiment=experiment
             )
-        except OverBudget:
+        except OverBudget as error:
             await self.refused(amount)
+            found = await self.balance()
+            error.waits = found.reserved > 0 and Balance(found.spent, 0).fits(amount, self.cap())
             raise
         self._refused.pop(reading_money.MODEL, None)
         return reservation

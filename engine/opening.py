@@ -22,12 +22,13 @@ from engine.clock import Clock
 from engine.config import Config
 from engine.environment import EnvironmentPaths, ensure_environment
 from engine.errors import HostFault, RatchetError, UsageError
+from engine.fleet import Fleet
+from engine.hosts import is_local, make_fleet
 from engine.ledger import Ledger
 from engine.prices import Prices
 from engine.programs import refuse_missing
 from engine.runners import Containment, Host
-from engine.runners.local import LocalHost
-from engine.store import reading, writes
+from engine.store import hosting, reading, reading_hosts, writes
 from engine.store.core import StoreThread
 from engine.store.reading import CampaignRow
 from engine.types import Proposer
@@ -46,9 +47,8 @@ class Opening:
 
     campaign: CampaignRow
     workspace: Workspace
-    host: Host
+    fleet: Fleet
     proposer: Proposer
-    environment: EnvironmentPaths
     ledger: Ledger
     authors: Authors
 
@@ -88,18 +88,15 @@ async def open_campaign(
     workspace = await Workspace.open(project, state, clock)
     await workspace.exclude_state()
     environment = await ensure_environment(config, project, state, clock)
-    await refuse_missing(config, project, environment)
+    if any(is_local(section) for section in config.hosts):
+        await refuse_missing(config, project, environment)
     refuse_unready(project, config)
-    host = LocalHost(
-        config.hosts[0].name,
-        state,
-        clock,
-        gpus_per_trial=config.trial.gpus,
-        slots=config.hosts[0].slots or None,
+    fleet = make_fleet(
+        config, project, state, clock, environment, lambda found: refuse_weak_containment(config, found)
     )
-    await host.open()
+    await recall(fleet, store)
+    await fleet.open()
     try:
-        refuse_weak_containment(config, host.containment)
         campaign = await store.read(reading.campaign, order.campaign)
         if (
             campaign is not None
@@ -110,9 +107,9 @@ async def open_campaign(
             await store.write(writes.set_campaign_state, campaign.id, "finished", "its baseline failed")
             campaign = None
         if campaign is None:
-            campaign = await _begin(project, state, config, order, store, workspace, environment, host, clock)
+            campaign = await _begin(project, state, config, order, store, workspace, environment, clock)
         refuse_other_metric(config, campaign)
-        key, spec = await protocol_spec(config, workspace, campaign.baseline_sha, host)
+        key, spec = await protocol_spec(config, workspace, campaign.baseline_sha, fleet)
         await store.write(
             writes.open_protocol,
             campaign.id,
@@ -131,10 +128,23 @@ async def open_campaign(
         ledger = Ledger(store, found.id, Prices.load(config.prices), cap)
         await ledger.recover()
         authors = Authors(project, state, workspace, store, found, ledger, clock)
-        return Opening(found, workspace, host, authors.make(config), environment, ledger, authors)
+        return Opening(found, workspace, fleet, authors.make(config), ledger, authors)
     except BaseException:
-        await host.close()
+        await fleet.close()
         raise
+
+
+async def recall(fleet: Fleet, store: StoreThread) -> None:
+    """What people said of the hosts before; refused when one is gone on which trials may still run."""
+    for name, trial in (await store.read(reading_hosts.open_hosts)).items():
+        if not fleet.knows(name):
+            raise UsageError(
+                f"trial {trial} may still run on host {name!r}, which ratchet.toml does not name any more",
+                "put that [[hosts]] back until `ratchet stop` has ended its trials",
+            )
+    for row in await store.read(reading_hosts.hosts):
+        fleet.restore(row.name, row.drained, row.lent)
+    await store.write(hosting.forgotten, {post.name for post in fleet.posts})
 
 
 async def _begin(
@@ -145,12 +155,19 @@ async def _begin(
     store: StoreThread,
     workspace: Workspace,
     environment: EnvironmentPaths,
-    host: Host,
     clock: Clock,
 ) -> CampaignRow:
     name = order.campaign or await _free_name(workspace, clock)
     snapshot = await workspace.snapshot(committed=order.committed, message=f"ratchet: baseline of {name}")
-    await prove_effect(project, config, workspace, environment, snapshot, store, clock)
+    if any(is_local(section) for section in config.hosts):
+        await prove_effect(project, config, workspace, environment, snapshot, store, clock)
+    else:
+        await store.write(
+            writes.warn,
+            None,
+            "that edits reach the run is not proved: no host of this campaign is this machine",
+            "`ratchet doctor` proves it where the training command runs here too",
+        )
     seed = order.seed if order.seed is not None else secrets.randbelow(2**31)
     await store.write(writes.create_campaign, name, config.metric.name, str(config.metric.goal), seed, snapshot)
     found = await store.read(reading.campaign, name)
@@ -219,7 +236,7 @@ def refuse_weak_containment(config: Config, found: Containment) -> None:
 
 
 async def protocol_spec(
-    config: Config, workspace: Workspace, baseline: str, host: Host
+    config: Config, workspace: Workspace, baseline: str, fleet: Fleet
 ) -> tuple[str, dict[str, Any]]:
     """The protocol's key and its spec: measurement settings, hashes of frozen files and data, device kind."""
     frozen = await workspace.files(baseline, config.project.frozen)
@@ -227,13 +244,20 @@ async def protocol_spec(
         "measurement": config.measurement(),
         "frozen": {path: hashlib.sha256(content).hexdigest() for path, content in sorted(frozen.items())},
         "data": await asyncio.to_thread(_data_hash, workspace.project, config),
+        **(_of_one(config, fleet.posts[0].host) if fleet.alone else {"gpus": config.trial.gpus}),
+    }
+    text = json.dumps(spec, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest(), spec
+
+
+def _of_one(config: Config, host: Host) -> dict[str, Any]:
+    """Of several hosts one may be away: there each run's own fingerprint keeps scores apart, not the protocol."""
+    return {
         "devices": sorted({d.name for d in host.devices}) or ["cpu"],
         "gpus": config.trial.gpus if host.devices else 0,
         "containment": host.containment.kind,
         "capacity": host.capacity,
     }
-    text = json.dumps(spec, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest(), spec
 
 
 def _data_hash(project: Path, config: Config) -> str:

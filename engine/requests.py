@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from engine.conductor import Conductor
-from engine.errors import EditRejected
+from engine.errors import Fenced, RatchetError, StoreCorrupt
 from engine.failpoints import hit
 from engine.inbox import Request
 from engine.opening import PAUSED_BY
@@ -44,6 +44,9 @@ class Requests:
             "resume": self._resume,
             "stop": self._stop,
             "stop_trial": self._stop_trial,
+            "drain": self._drain,
+            "undrain": self._undrain,
+            "lend": self._lend,
         }
 
     async def carry_out(self, request: Request) -> Answer:
@@ -53,9 +56,11 @@ class Requests:
             return "refused", f"this engine does not know {request.kind!r}"
         try:
             return await kind(request)
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             return "refused", f"the request {request.kind!r} is malformed: {error!r}"
-        except EditRejected as error:
+        except (Fenced, StoreCorrupt):
+            raise
+        except RatchetError as error:
             return "refused", f"{error.message}" + (f" ({error.mend})" if error.mend else "")
 
     async def _experiment(self, number: object) -> ExperimentRow | None:
@@ -198,6 +203,20 @@ class Requests:
             return "refused", f"trial {trial} is not running"
         await self._conductor.desk.cancel(trial, f"stopped by {request.actor}")
         return "done", f"trial {trial} is being ended"
+
+    # --- hosts ----------------------------------------------------------------------------------
+
+    async def _drain(self, request: Request) -> Answer:
+        return "done", self._conductor.fleet.drain(str(request.args["name"]), request.actor)
+
+    async def _undrain(self, request: Request) -> Answer:
+        return "done", self._conductor.fleet.undrain(str(request.args["name"]))
+
+    async def _lend(self, request: Request) -> Answer:
+        """``hours``; ``device``: the beginning of a UUID, absent: all of the host."""
+        args = request.args
+        hours, device = float(args["hours"]), str(args.get("device") or "")
+        return "done", self._conductor.fleet.lend(str(args["name"]), hours, device)
 
 
 def _answer(refusal: str, done: str) -> Answer:

@@ -70,7 +70,8 @@ class _Facts:
 def _facts(diff: str) -> _Facts:
     files, added, removed = [], [], []
     in_hunk = False
-    for line in diff.splitlines():
+    # Not splitlines, which splits at form feeds and the like too: what follows one would hide from the rules.
+    for line in diff.split("\n"):
         if line.startswith("diff --git "):
             in_hunk = False
             files.append(line.rpartition(" b/")[2].rstrip('"'))
@@ -100,4 +101,6 @@ def _holds(rule: str, facts: _Facts) -> bool:
 
 
 def _imports(lines: Sequence[str]) -> set[str]:
-    return {found[1] or found[2] for line in lines if (found := _IMPORT.match(line))}
+    # One line of a diff may be several of Python's, which a form feed or a bare carriage return divides.
+    parts = (part for line in lines for part in line.splitlines())
+    return {found[1] or found[2] for part in parts if (found := _IMPORT.match(part))}

@@ -29,7 +29,7 @@ from engine.authors import refuse_unready
 from engine.clock import Clock, RealClock
 from engine.conductor import Conductor, RunLimits
 from engine.config import Config
-from engine.errors import ConfigError, Fenced, RatchetError, StorageFull, UsageError
+from engine.errors import ConfigError, Fenced, RatchetError, StorageFull
 from engine.failpoints import hit
 from engine.inbox import Inbox
 from engine.lock import EngineLock, Holder
@@ -45,12 +45,12 @@ from engine.opening import (
 )
 from engine.prices import NANO, Prices, cap_of
 from engine.requests import Requests
-from engine.runners import Host
 from engine.state_folder import create_state_directory
 from engine.store import reading, writes
 from engine.store.core import Store, StoreThread
-from engine.telemetry import DeviceReadings
+from engine.store.reading import CampaignRow
 from engine.upkeep import Upkeep
+from engine.watching import Watching
 
 log = logging.getLogger("ratchet.service")
 
@@ -182,7 +182,7 @@ class Engine:
                 reason = await self._serve(conductor, opening, store, inbox)
             finally:
                 await opening.authors.close()
-                await opening.host.close()
+                await opening.fleet.close()
             return reason
         except Fenced as error:
             reason = error.message
@@ -205,11 +205,10 @@ class Engine:
             config=self.config,
             store=store,
             workspace=opening.workspace,
-            host=opening.host,
+            fleet=opening.fleet,
             proposer=opening.proposer,
             clock=self.clock,
             state=self.state,
-            environment=opening.environment,
             ledger=opening.ledger,
             limits=RunLimits(
                 self.order.experiments if self.order.experiments is not None else limits.experiments,
@@ -226,8 +225,8 @@ class Engine:
             "experiments_before": await store.read(reading.proposed, opening.campaign.id, settled_only=True),
             "seconds_before": opening.campaign.active_seconds,
             **self._shown_settings(),
-            "capacity": opening.host.capacity,
-            "containment": opening.host.containment.kind,
+            "capacity": opening.fleet.capacity,
+            "containment": opening.fleet.containment.kind,
         }
         await store.write(writes.set_limits, opening.campaign.id, found)
 
@@ -259,9 +258,9 @@ class Engine:
         others: list[Coroutine[Any, Any, None]] = [
             self._answer(conductor, store, inbox),
             self._beat(conductor, store),
-            Upkeep(conductor, store, opening.host, self.state, lambda: self.config).run(),
+            Upkeep(conductor, store, opening.fleet, self.state, lambda: self.config).run(),
             self._watch_config(conductor, store, opening),
-            self._telemetry(store, opening.host),
+            Watching(opening.fleet, store, self.clock).run(),
             opening.authors.watch_prompts(lambda: self.config, conductor),
             Notices(conductor.campaign, store, self.project, self.clock, lambda: self.config).run(),
         ]
@@ -349,14 +348,12 @@ class Engine:
 
         file = self.project / configuration.FILENAME
         async for _ in awatch(self.project, recursive=False, watch_filter=lambda _, path: path == str(file)):
-            if not file.exists() or file.read_text() == self.config.text:
+            if not file.exists():
                 continue
             try:
-                config = with_order(configuration.load(self.project), self.order)
-                refuse_unsupported(config)
-                refuse_other_metric(config, conductor.campaign)
-                refuse_unready(self.project, config)
-            except UsageError as error:
+                # In a thread: a key_command may take its time, and nothing else may stand still for it.
+                config = await asyncio.to_thread(self._changed_config, conductor.campaign)
+            except RatchetError as error:
                 await store.write(
                     writes.warn,
                     conductor.campaign.id,
@@ -364,11 +361,25 @@ class Engine:
                     error.mend,
                 )
                 continue
-            await self._take_up(config, conductor, store, opening)
+            if config is not None:
+                await self._take_up(config, conductor, store, opening)
+
+    def _changed_config(self, campaign: CampaignRow) -> Config | None:
+        """None when the file says what is in force. Raises RatchetError for what cannot be taken up."""
+        config = with_order(configuration.load(self.project), self.order)
+        if config.text == self.config.text:
+            return None
+        refuse_unsupported(config)
+        refuse_other_metric(config, campaign)
+        refuse_unready(self.project, config)
+        return config
 
     async def _take_up(self, config: Config, conductor: Conductor, store: StoreThread, opening: Opening) -> None:
+        if config.hosts != self.config.hosts:
+            told = "ratchet.toml: the changed [[hosts]] are in force from the engine's next start"
+            await store.write(writes.warn, conductor.campaign.id, told, "`ratchet stop`, then `ratchet start`")
         changed = config.measurement_key() != self.config.measurement_key()
-        key, spec = await protocol_spec(config, opening.workspace, opening.campaign.baseline_sha, opening.host)
+        key, spec = await protocol_spec(config, opening.workspace, opening.campaign.baseline_sha, opening.fleet)
         await store.write(
             writes.config_taken_up,
             conductor.campaign.id,
@@ -386,14 +397,6 @@ class Engine:
         conductor.reconfigure(config, proposer)
         if (campaign := await store.read(reading.campaign, conductor.campaign.name)) is not None:
             await store.write(writes.set_limits, campaign.id, {**campaign.limits, **self._shown_settings()})
-
-    async def _telemetry(self, store: StoreThread, host: Host) -> None:
-        readings = DeviceReadings(self.clock, host.name)
-        try:
-            async for batch in readings.batches():
-                await store.write(writes.add_readings, batch)
-        finally:
-            await readings.close()
 
 
 # --- the engine, in a process of its own -----------------------------------------------------------------

@@ -271,17 +271,25 @@ class CpuMeter:
     def read(self, at: float) -> Reading | None:
         """None where there is no /proc. The first reading has no utilisation: nothing to compare with."""
         try:
-            busy, total = _cpu_times((self.proc / "stat").read_text())
-            used, whole = _memory((self.proc / "meminfo").read_text())
-        except (OSError, ValueError, IndexError):
+            stat, meminfo = (self.proc / "stat").read_text(), (self.proc / "meminfo").read_text()
+        except OSError:
+            return None
+        self._name = self._name or _cpu_name(self.proc / "cpuinfo")
+        return self.take(stat, meminfo, self._name, at)
+
+    def take(self, stat: str, meminfo: str, name: str, at: float) -> Reading | None:
+        """From the text of the two files, wherever they were read."""
+        try:
+            busy, total = _cpu_times(stat)
+            used, whole = _memory(meminfo)
+        except (ValueError, IndexError):
             return None
         spent = total - self._total
         utilisation = None
         if self._total and spent > 0:
             utilisation = min(max(100.0 * (busy - self._busy) / spent, 0.0), 100.0)
         self._busy, self._total = busy, total
-        self._name = self._name or _cpu_name(self.proc / "cpuinfo")
-        return Reading(self.host, "cpu", self._name, at, utilisation, used, whole)
+        return Reading(self.host, "cpu", name, at, utilisation, used, whole)
 
 
 def _cpu_times(stat: str) -> tuple[float, float]:

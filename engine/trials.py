@@ -11,24 +11,29 @@ import hashlib
 import io
 import os
 import tarfile
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from engine import early_stop, metrics
 from engine.config import Config, expand_command
 from engine.constraints import parse_constraint
-from engine.environment import METRICS_FILE, data_links, trial_environment
+from engine.environment import METRICS_FILE, trial_environment
 from engine.errors import HostFault, OverBudget, StorageFull
 from engine.failpoints import hit
+from engine.fleet import Post
 from engine.ledger import attempt_seconds
 from engine.runners import (
     AttemptPlan,
     Exited,
+    FollowItem,
     LogChunk,
     LogSkipped,
     Lost,
+    Reached,
+    Scheduled,
     Started,
     Step,
     StepExit,
@@ -36,6 +41,7 @@ from engine.runners import (
     Unreachable,
 )
 from engine.runners.allocations import allocation_environment
+from engine.runners.far import LogCopy, send_file
 from engine.series import Curves
 from engine.stages import Setting
 from engine.store import reading, spending, writes
@@ -46,6 +52,8 @@ MAX_ATTEMPTS = 3
 BUSY_SECONDS = 2.0  # until a device that somebody else holds is asked for again, doubling
 BUSY_SECONDS_MOST = 60.0
 DEVICE_BUSY = "the device is used by another campaign"
+CONTENDED = "another process used its device"
+MOST_DISTURBED = 0.1  # of a run's time, beyond which its score does not count
 FLUSH_SECONDS = 0.5
 GUARD_SECONDS = 5.0
 TAIL_BYTES = 6000
@@ -78,15 +86,16 @@ class _Watch:
 
 
 class TrialDesk:
-    """Runs trials on one host."""
+    """Runs trials, each attempt on the host of its allocation."""
 
     def __init__(self, setting: Setting) -> None:
         self.setting = setting
         self.store = setting.store
         self.workspace = setting.workspace
-        self.host = setting.host
+        self.fleet = setting.fleet
         self.state = setting.state
         self.clock = setting.clock
+        self._sent: set[tuple[str, str]] = set()  # (host, path) of files that were put there
         self._stopping: dict[int, str] = {}  # trial -> why: asked to end by a person, or withdrawn by us
 
     # --- asking running trials to end -----------------------------------------------------------
@@ -104,7 +113,8 @@ class TrialDesk:
     async def _cancel_attempt(self, trial: int) -> None:
         attempt = await self._open_attempt(trial)
         if attempt is not None:
-            await self.host.cancel(self._directory(attempt))
+            post = self._post(attempt)
+            await post.host.cancel(_directory(post, attempt))
 
     # --- the way of one trial -------------------------------------------------------------------
 
@@ -115,17 +125,22 @@ class TrialDesk:
         try:
             attempt = await self._intend(trial, allocation)
             try:
-                await self._launch(trial, attempt, config)
+                post = self._post(attempt)
+                await self._launch(trial, attempt, post, config)
             except (HostFault, StorageFull):
                 # Cancelled meanwhile, its directory was claimed under our hands: then its exit is there to read.
                 if trial.id not in self._stopping:
                     keeps_slot = True  # the attempt stays open: launched again when the campaign goes on
                     raise
-            await self._follow(trial, attempt, config)
+            try:
+                await self._follow(trial, attempt, post, config)
+            except HostFault:
+                keeps_slot = True  # what runs there goes on without us
+                raise
         finally:
             self._stopping.pop(trial.id, None)
             if not keeps_slot:
-                self.host.release(trial.id)
+                self.fleet.release(trial.id)
 
     async def _intend(self, trial: TrialRow, allocation: Allocation | None) -> AttemptRow:
         if allocation is not None:
@@ -138,6 +153,7 @@ class TrialDesk:
     async def _book(self, trial: TrialRow, allocation: Allocation) -> None:
         """An attempt's row, and what it may cost at most, in one transaction. Raises OverBudget: no row then."""
         ledger = self.setting.ledger
+        containment = self.fleet.of(allocation.host).containment
         trial_config = self.setting.config.trial
         deadline = float(trial_config.timeout_seconds)
         steps = [deadline, *(deadline for text in (trial_config.prepare, trial_config.evaluate) if text)]
@@ -149,7 +165,7 @@ class TrialDesk:
                 writes.new_attempt,
                 trial.id,
                 allocation,
-                f"{self.host.containment.kind}: {self.host.containment.proof}",
+                f"{containment.kind}: {containment.proof}",
                 f"trials/{trial.id}/attempt-{{attempt}}",
                 seconds,
                 ledger.cap() if ledger is not None else None,
@@ -159,34 +175,39 @@ class TrialDesk:
                 await ledger.refused(spending.device_cost(seconds, allocation.nano_per_second), "device")
             raise
 
-    async def _launch(self, trial: TrialRow, attempt: AttemptRow, config: Config) -> None:
+    async def _launch(self, trial: TrialRow, attempt: AttemptRow, post: Post, config: Config) -> None:
         if attempt.state == AttemptState.RUNNING:
             return  # seen to have claimed its directory: launching again could do nothing
+        directory = _directory(post, attempt)
         if trial.id in self._stopping:
-            await self.host.cancel(self._directory(attempt))  # it was asked for before there was an attempt
+            await post.host.cancel(directory)  # it was asked for before there was an attempt
             return
-        directory = self._directory(attempt)
         archive = await self.workspace.archive(trial.sha)
-        links = data_links(config, self.workspace.project, Path.home())
-        await self.host.stage(directory, str(archive), links)
+        await post.host.stage(directory, str(archive), post.grounds.links(config))
         hit("attempt.staged")
         # Fenced, just before the effect: an engine that slept through a take-over launches nothing.
         await self.store.write(writes.attempt_launched, attempt.id)
-        await self.host.launch(await self._plan(trial, attempt, directory, config))
+        await post.host.launch(await self._plan(trial, attempt, post, config))
         hit("attempt.launched")
 
-    async def _follow(self, trial: TrialRow, attempt: AttemptRow, config: Config) -> None:
+    async def _follow(self, trial: TrialRow, attempt: AttemptRow, post: Post, config: Config) -> None:
         # While training only a script that scores itself may print the objective (evaluated mode: nobody).
         watch = self._watch(config, config.metric.mode == "reported")
-        directory = self._directory(attempt)
-        guard = asyncio.create_task(self._guard(watch, directory))
+        directory = _directory(post, attempt)
+        guard = asyncio.create_task(self._guard(watch, post, directory))
         try:
-            await self._follow_items(trial, attempt, watch, directory)
+            # Closed here and now, however this ends: a follower left behind would go on asking its host.
+            async with aclosing(cast(AsyncGenerator[FollowItem, None], post.host.follow(directory, 0))) as items:
+                await self._follow_items(trial, attempt, post, watch, items)
         finally:
             guard.cancel()
 
-    async def _follow_items(self, trial: TrialRow, attempt: AttemptRow, watch: _Watch, directory: str) -> None:
-        async for item in self.host.follow(directory, 0):
+    async def _follow_items(
+        self, trial: TrialRow, attempt: AttemptRow, post: Post, watch: _Watch, items: AsyncIterator[FollowItem]
+    ) -> None:
+        directory = _directory(post, attempt)
+        log = None if post.grounds.local else LogCopy(self.state / attempt.directory)
+        async for item in items:
             match item:
                 case Started():
                     await self._started(trial, attempt, item)
@@ -196,9 +217,17 @@ class TrialDesk:
                 case LogSkipped():
                     watch.parser.mark_gap()
                 case LogChunk():
+                    if log is not None:
+                        log.add(item)
                     await self._read(trial, watch, item.data)
                 case Unreachable():
                     await self.store.write(writes.attempt_unknown, attempt.id)
+                    self.fleet.set_aside(post.name, HostFault(item.reason))
+                case Reached():
+                    self.fleet.reached(post.name)
+                    await self.store.write(writes.attempt_reached, attempt.id)
+                case Scheduled():
+                    await self.store.write(writes.attempt_scheduled, attempt.id, item.words)
                 case Lost():
                     await self._lost(trial, attempt, item.reason)
                     return
@@ -206,7 +235,7 @@ class TrialDesk:
                     hit("attempt.exited")
                     watch.curves.add(watch.parser.flush(self.clock.monotonic() - watch.started_at))
                     await self._flush(trial, watch, final=True)
-                    await self._exited(trial, attempt, watch, directory, item)
+                    await self._exited(trial, attempt, post, watch, directory, item)
                     hit("trial.done")
                     return
 
@@ -255,7 +284,7 @@ class TrialDesk:
             watch.flushed_at = now
             await self._flush(trial, watch)
 
-    async def _guard(self, watch: _Watch, directory: str) -> None:
+    async def _guard(self, watch: _Watch, post: Post, directory: str) -> None:
         """Now and then, also in silence: end what cannot come to anything."""
         trial = watch.config.trial
         budget = early_stop.Budget(
@@ -270,7 +299,7 @@ class TrialDesk:
             points = [point for series in watch.curves for point in watch.curves.rows(series)]
             points += watch.parser.trailing_odd()
             watch.stop = early_stop.check(points, budget, self.clock.monotonic() - watch.started_at)
-        await self.host.cancel(directory)
+        await post.host.cancel(directory)
 
     async def _flush(self, trial: TrialRow, watch: _Watch, *, final: bool = False) -> None:
         changes = watch.curves.take(final)
@@ -293,7 +322,7 @@ class TrialDesk:
         )
 
     async def _exited(
-        self, trial: TrialRow, attempt: AttemptRow, watch: _Watch, directory: str, exit: Exited
+        self, trial: TrialRow, attempt: AttemptRow, post: Post, watch: _Watch, directory: str, exit: Exited
     ) -> None:
         stopping = self._stopping.get(trial.id)
         if exit.reason == "busy" or (exit.reason == "cancelled" and stopping == ""):
@@ -307,7 +336,8 @@ class TrialDesk:
                 turned_away = sum(a.reason == DEVICE_BUSY for a in earlier)
                 await self.clock.sleep(min(BUSY_SECONDS * 2.0 ** min(turned_away - 1, 10), BUSY_SECONDS_MOST))
             return
-        if exit.reason == "failed" and (self.store.full_at >= watch.started_at or _no_room(self.state)):
+        here = post.grounds.local
+        if here and exit.reason == "failed" and (self.store.full_at >= watch.started_at or _no_room(self.state)):
             # It could not even print: that is this disk's fault and not the candidate's.
             seconds = sum(s.seconds for s in exit.steps)
             await self.store.write(writes.attempt_withdrawn, trial.id, attempt.id, "the disk was full", seconds)
@@ -315,7 +345,28 @@ class TrialDesk:
                 f"trial {trial.id} failed while the disk of {self.state} was full; it is run again",
                 "free space on that disk, then `ratchet resume`",
             )
-        outcome, objective, detail, scores = await self._judge_exit(watch, directory, exit, stopping)
+        seconds = sum(s.seconds for s in exit.steps)
+        devices = attempt.allocation.get("devices", ())
+        use = self.fleet.meter.take(trial.id)
+        disturbed = ""
+        if use.contended > 0:
+            disturbed = f"{CONTENDED} for {use.disturbed:.0%} of the run"
+        if exit.reason == "finished" and post.avoid_foreign and use.disturbed > MOST_DISTURBED:
+            before = await self.store.read(reading.attempts, trial.id)
+            if sum(a.reason.startswith(CONTENDED) for a in before) < MAX_ATTEMPTS - 1:
+                # Its score would be that of a slower device: no score at all. The same seed runs again.
+                await self.store.write(writes.attempt_withdrawn, trial.id, attempt.id, disturbed, seconds)
+                return
+            outcome, objective, detail, scores = TrialOutcome.LOST, None, f"{disturbed}, {MAX_ATTEMPTS} times", []
+        else:
+            outcome, objective, detail, scores = await self._judge_exit(watch, post, directory, exit, stopping)
+            detail = "; ".join(filter(None, (detail, disturbed)))
+        if outcome is TrialOutcome.OK:
+            self.setting.pace.ran(seconds)
+        joules = use.energy(seconds, len(devices)) if devices else None
+        scores.append(Score("device_seconds", seconds * max(len(devices), 1), "run", "engine"))
+        if joules is not None:
+            scores.append(Score("joules", joules, "run", "engine"))
         await self.store.write(
             writes.trial_ended,
             self.setting.campaign.id,
@@ -327,14 +378,15 @@ class TrialDesk:
             scores,
             exit.reason,
             [asdict(s) for s in exit.steps],
-            sum(s.seconds for s in exit.steps),
+            seconds,
             exit.peak_memory_bytes,
             str(attempt.allocation.get("hardware", "")),
             "" if outcome is TrialOutcome.OK else watch.tail.decode("utf-8", "replace"),
+            joules,
         )
 
     async def _judge_exit(
-        self, watch: _Watch, directory: str, exit: Exited, stopping: str | None
+        self, watch: _Watch, post: Post, directory: str, exit: Exited, stopping: str | None
     ) -> tuple[TrialOutcome, float | None, str, list[Score]]:
         """How the trial ended, its objective, one line for people, and every score it reported."""
         if exit.reason == "cancelled":
@@ -344,7 +396,7 @@ class TrialDesk:
         if exit.reason != "finished":
             outcome = _OUTCOMES.get(exit.reason, TrialOutcome.CRASH)
             return outcome, None, self._why(watch, exit), []
-        reported = await self._collect(watch, directory)
+        reported = await self._collect(watch, post, directory)
         scores = list(reported.scores)
         if exit.steps:
             scores.append(Score("train_seconds", _seconds(exit.steps, "train"), "run", "engine"))
@@ -355,18 +407,18 @@ class TrialDesk:
             return TrialOutcome.CONSTRAINT, None, broken, scores
         return TrialOutcome.OK, reported.objective, reported.detail, scores
 
-    async def _collect(self, watch: _Watch, directory: str) -> metrics.Reported:
+    async def _collect(self, watch: _Watch, post: Post, directory: str) -> metrics.Reported:
         metric = watch.config.metric
         log = watch.parser.finish()
         file = result = None
         if metric.mode == "reported":
-            found = await self.host.read(directory, METRICS_FILE, FILE_LIMIT)
+            found = await post.host.read(directory, METRICS_FILE, FILE_LIMIT)
             if found:
                 file = metrics.read_metrics_file(next(iter(found.values())), metric.name)
         if metric.file:
             glob, _ = metrics.split_result_spec(metric.file)
             result = metrics.read_result_file(
-                metric.file, await self.host.read(directory, glob, FILE_LIMIT), metric.name
+                metric.file, await post.host.read(directory, glob, FILE_LIMIT), metric.name
             )
         combined = metrics.combine(log, metrics_file=file, result_file=result)
         return metrics.with_training(combined, watch.reports) if watch.reports else combined
@@ -400,21 +452,22 @@ class TrialDesk:
         rows = await self.store.read(reading.attempts, trial)
         return next((a for a in rows if a.state not in _ENDED), None)
 
-    def _directory(self, attempt: AttemptRow) -> str:
-        return str(self.state / attempt.directory)
+    def _post(self, attempt: AttemptRow) -> Post:
+        return self.fleet.post(attempt.host)
 
-    async def _plan(self, trial: TrialRow, attempt: AttemptRow, directory: str, config: Config) -> AttemptPlan:
-        allocation = _allocation(attempt.allocation)
+    async def _plan(self, trial: TrialRow, attempt: AttemptRow, post: Post, config: Config) -> AttemptPlan:
+        allocation, grounds = _allocation(attempt.allocation), post.grounds
+        directory = _directory(post, attempt)
         work = f"{directory}/work"
         environment = dict(
             trial_environment(
                 config,
-                self.workspace.project,
+                grounds.project,
                 Path(work),
                 trial.seed,
                 allocation_environment(allocation),
-                os.environ,
-                self.setting.environment,
+                grounds.inherited(),
+                grounds.environment,
             )
         )
         values = {
@@ -440,7 +493,7 @@ class TrialDesk:
         if config.trial.evaluate:
             # The frozen files come back from the base version before they judge: what training did to its
             # own copies does not count.
-            environment["RATCHET_FROZEN"] = str(await self._frozen(trial.sha, config))
+            environment["RATCHET_FROZEN"] = await self._frozen(trial.sha, post, config)
             command = expand_command(config.trial.evaluate, values)
             steps.append(Step("evaluate", f'tar -xf "$RATCHET_FROZEN" && {{ {command}\n}}', deadline))
         return AttemptPlan(
@@ -449,13 +502,23 @@ class TrialDesk:
             steps=tuple(steps),
             environment=environment,
             allocation=allocation,
-            wrap=self.host.containment.wrap,
+            wrap=post.host.containment.wrap,
             memory_bytes=int(config.trial.memory_gb * (1 << 30)),
             log_cap_bytes=int(config.trial.log_mb * (1 << 20)),
         )
 
-    async def _frozen(self, sha: str, config: Config) -> Path:
-        """A tar of the frozen files, named by the version: written once, read by every trial of it."""
+    async def _frozen(self, sha: str, post: Post, config: Config) -> str:
+        """A tar of the frozen files on the trial's host, named by the version: put there once, read by all."""
+        made = await self._frozen_here(sha, config)
+        if post.grounds.variables is None or post.grounds.transport is None:
+            return str(made)
+        sent = f"{post.grounds.root}/archives/{made.name}"
+        if (post.name, sent) not in self._sent:
+            await send_file(post.grounds.transport, sent, made.read_bytes())
+            self._sent.add((post.name, sent))
+        return sent
+
+    async def _frozen_here(self, sha: str, config: Config) -> Path:
         globs = hashlib.sha256("\0".join(config.project.frozen).encode()).hexdigest()[:12]
         path = self.state / "archives" / f"frozen-{sha}-{globs}.tar"
         if not path.exists():
@@ -478,6 +541,10 @@ def _allocation(data: Mapping[str, Any]) -> Allocation:
     values["devices"] = tuple(values.get("devices", ()))
     values["cpus"] = tuple(values.get("cpus", ()))
     return Allocation(**values)
+
+
+def _directory(post: Post, attempt: AttemptRow) -> str:
+    return f"{post.grounds.root}/{attempt.directory}"
 
 
 def allocation_of(attempt: AttemptRow) -> Allocation:

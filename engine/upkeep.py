@@ -10,7 +10,7 @@ from pathlib import Path
 from engine.conductor import Conductor
 from engine.config import Config
 from engine.errors import HostFault
-from engine.runners import Host
+from engine.fleet import Fleet
 from engine.store import reading, writes
 from engine.store.core import StoreThread
 
@@ -23,11 +23,11 @@ class Upkeep:
     """Runs beside the conductor; each round may be cut short anywhere and is simply done again."""
 
     def __init__(
-        self, conductor: Conductor, store: StoreThread, host: Host, state: Path, config: Callable[[], Config]
+        self, conductor: Conductor, store: StoreThread, fleet: Fleet, state: Path, config: Callable[[], Config]
     ) -> None:
         self._conductor = conductor
         self._store = store
-        self._host = host
+        self._fleet = fleet
         self._state = state
         self._config = config
 
@@ -54,15 +54,27 @@ class Upkeep:
         if policy == "all":
             return 0
         found = await self._store.read(reading.disposable, self._conductor.campaign.id, kept_too=policy == "none")
-        parts = [self._state / directory / part for directory in found for part in PARTS]
-        # A long history has ten thousands of them: not on the loop.
-        present = await asyncio.to_thread(lambda: [part for part in parts if part.exists()])
-        for part in present:
+        by_host: dict[str, list[reading.Disposable]] = {}
+        for one in found:
+            by_host.setdefault(one.host, []).append(one)
+        # Each host's own pace: one that hangs holds up no other.
+        done = await asyncio.gather(*(self._clear(host, those) for host, those in by_host.items()))
+        return sum(done)
+
+    async def _clear(self, name: str, attempts: list[reading.Disposable]) -> int:
+        if not self._fleet.reachable(name):
+            return 0  # later, when it is back
+        post, cleared = self._fleet.post(name), 0
+        for one in attempts:
             try:
-                await self._host.remove(str(part))
+                for part in PARTS:
+                    await post.host.remove(f"{post.grounds.root}/{one.directory}/{part}")
             except HostFault as error:
                 await self._store.write(writes.warn, self._conductor.campaign.id, error.message, error.mend)
-        return len({part.parent for part in present})
+                break
+            await self._store.write(writes.attempt_cleared, one.attempt)
+            cleared += 1
+        return cleared
 
     async def _limit(self) -> None:
         """Pause before the state folder outgrows its limit."""

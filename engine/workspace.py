@@ -21,6 +21,7 @@ from typing import ParamSpec, TypeVar
 from engine.checkout import read_back, unpack
 from engine.clock import Clock
 from engine.errors import EditRejected, RatchetError
+from engine.fencing import clean
 from engine.git import Git, full_name, storage
 from engine.refs import Advance, RefMoved, Refs
 from engine.scope import Scope, matches
@@ -146,7 +147,8 @@ class Workspace:
         return await asyncio.to_thread(write)
 
     def _commit(self, tree: str, parent: str, message: str, at: float) -> str:
-        text = message.replace("\0", "").encode("utf-8", "replace")
+        # `git log` may print it as it is: whoever wrote the title must not speak to somebody's terminal.
+        text = clean(message).encode("utf-8", "replace")
         return self._git.text("commit-tree", tree, "-p", parent, "-F", "-", stdin=text, at=at)
 
     def _stat(self, before: str, after: str) -> tuple[FileStat, ...]:

@@ -16,6 +16,8 @@ PURE = {  # these decide; they touch nothing
     "engine/metrics.py", "engine/reported.py", "engine/report_parser.py", "engine/log_lines.py",
     "engine/result_files.py", "engine/metric_guess.py", "engine/variables.py", "engine/config_sections.py",
     "engine/config_source.py", "engine/review.py", "engine/fencing.py", "engine/condensing.py", "engine/proposers/duplicates.py",
+    "engine/utf8.py", "engine/metering.py", "engine/stages/pacing.py", "engine/runners/slurm_options.py",
+    "engine/store/row_life.py", "engine/store/happening.py", "engine/store/timeline.py", "engine/store/scrubbing.py",
     "engine/proposers/requests.py", "engine/proposers/partial_json.py", "engine/proposers/redaction.py",
     "engine/proposers/draft.py", "engine/proposers/edit_cost.py", "engine/proposers/written_paths.py",
     "engine/proposers/tool_definitions.py", "engine/proposers/tool_input.py",
@@ -23,6 +25,8 @@ PURE = {  # these decide; they touch nothing
     "console/charting.py", "console/staircase.py", "console/ticks.py", "console/tracing.py", "console/transcript.py",
     "console/diffs.py", "console/diff_rows.py", "console/diff_context.py", "console/diff_moves.py",
     "console/word_changes.py", "console/steering.py", "console/away.py",
+    "console/keymap.py", "console/screen_keys.py", "console/remapping.py", "console/themes.py",
+    "console/ascii_signs.py", "console/choosing.py", "console/copying.py", "console/reasons.py",
 }  # fmt: skip
 WORLD = {  # what a pure module has no business with
     "asyncio", "http", "multiprocessing", "os", "pathlib", "pty", "random", "requests", "selectors", "shutil",
@@ -34,12 +38,13 @@ CONSOLE_MAY = {
     "engine", "engine.store", "engine.store.reading", "engine.inbox", "engine.types", "engine.events", "engine.service",
     "engine.lock", "engine.clock", "engine.errors", "engine.config", "engine.config_sections", "engine.config_source",
     "engine.state_folder", "engine.store.reading_money", "engine.store.reading_screens", "engine.review",
-    "engine.store.reading_steering",
+    "engine.store.reading_steering", "engine.store.reading_hosts", "engine.store.playback", "engine.store.recording", "engine.store.timeline",
 }  # fmt: skip
 # Commands that do something once and end (init, doctor) need the parts that do it.
 COMMANDS_MAY = CONSOLE_MAY | {
     "engine.adoption", "engine.doctor", "engine.effect", "engine.effect_run", "engine.workspace", "engine.opening", "engine.environment",
     "engine.store.core", "engine.config_template", "engine.api_key",
+    "engine.simulation",
 }  # fmt: skip
 SQLITE = {"engine/inbox.py"}
 HEAVY = {

@@ -13,7 +13,7 @@ import pytest
 from tests.engine.engine_process import query
 from tests.project_factory import git
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("demo")]  # one demo for all, in one worker
 
 
 @pytest.fixture(scope="module")

@@ -25,7 +25,7 @@ OFFLINE = (
     "timed out",
 )
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("wheel")]  # one wheel for all, in one worker
 
 
 def run(*argv: str | Path, at: Path, **env: str) -> subprocess.CompletedProcess[str]:
@@ -84,7 +84,7 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_everything_that_is_no_python_is_in_the_wheel(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
-    wanted = ["engine/runners/job.sh", "sample_project/.gitignore"]
+    wanted = ["engine/runners/job.sh", "sample_project/.gitignore", "console/recorded/campaign.ratchet"]
     wanted += [str(path.relative_to(ROOT)) for path in (ROOT / "console").rglob("*.tcss")]
     tracked = git(ROOT, "ls-files", "prompts", "sample_project", "engine", "console").splitlines()
     wanted += [name for name in tracked if (ROOT / name).is_file()]

@@ -25,12 +25,24 @@ DEMO_EXPERIMENTS = 3  # without a terminal: bounded, then exit 0
 @click.option("--proposer", type=click.Choice(["search", "command"]), help="Instead of search.")
 @click.option("--seed", type=int, metavar="S", help="All trial seeds derive from it.")
 @click.option("--plain", is_flag=True, help="Plain lines even on a terminal.")
-def demo(directory: str, experiments: int | None, proposer: str | None, seed: int | None, plain: bool) -> int:
+@click.option(
+    "--replay", is_flag=True, help="A recorded campaign in the console: no torch, no git, nothing is run."
+)
+def demo(
+    directory: str, experiments: int | None, proposer: str | None, seed: int | None, plain: bool, replay: bool
+) -> int:
     """Copy the sample project to DIRECTORY and let the ratchet turn on it.
 
     On a terminal the live console opens; without one, plain lines are printed, a few experiments are
-    run, and the exit code is 0. Run again, it goes on where it stopped.
+    run, and the exit code is 0. Run again, it goes on where it stopped. --replay shows a recorded one at once.
     """
+    if replay:
+        from console.commands.replay import DEMO_SPEED, print_history, shipped, show
+
+        if plain:
+            print_history(shipped())
+            return 0
+        return show(shipped(), DEMO_SPEED)
     from console.commands.engine import run_here
     from console.commands.live import open_console
     from engine.clock import RealClock

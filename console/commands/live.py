@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from pathlib import Path
 
 import click
 
 from console.commands.engine import actor, order_options
+from console.commands.tmux import copy_door
 from console.place import find_project
 from engine import api_key, lock
 from engine.clock import RealClock
@@ -28,27 +30,42 @@ def console(path: str | None, attach_only: bool, **order: object) -> int:
 
 
 def open_console(project: Path, *, attach_only: bool = False, **options: object) -> int:
-    from engine.service import Order, start_detached, stop_engine
-
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise UsageError(
             "the console needs a terminal", "`ratchet run` prints plain lines, `ratchet status --json` data"
         )
     clock = RealClock()
     state = state_directory(project)
-    order = Order(project=str(project), **options)  # type: ignore[arg-type]
 
+    # The engine's code is a third of a second of importing and 20 MB: only for who starts or stops one.
     def start() -> None:
+        from engine.service import Order, start_detached
+
+        order = Order(project=str(project), **options)  # type: ignore[arg-type]
         asyncio.run(start_detached(order, clock))
 
     def stop() -> None:
+        from engine.service import stop_engine
+
         asyncio.run(stop_engine(state, Inbox(state / "inbox.db"), actor(), clock))
 
     if not attach_only and lock.living(state) is None:
         click.echo("starting the engine ...", err=True)
         start()
+    from console import last_seen
     from console.app import run
+    from console.commands.editing import candidate_reader, open_editor
 
     return run(
-        state, lambda: lock.living(state) is not None, start, stop, clock, campaign=order.campaign, actor=actor()
+        state,
+        lambda: lock.living(state),
+        start,
+        stop,
+        clock,
+        campaign=None if (named := options.get("campaign")) is None else str(named),
+        actor=actor(),
+        copy=copy_door(),
+        candidate=candidate_reader(project, state, clock),
+        editor=open_editor,
+        seen=last_seen.place(state, os.environ, os.getuid()),
     )

@@ -104,14 +104,23 @@ def _require_repository(project: Path) -> None:
     Workspace(project, state_directory(project), RealClock())
 
 
-@click.command(epilog="Example: ratchet doctor --json | jq '.[] | select(.status != \"ok\")'")
+@click.command(
+    epilog="Examples: ratchet doctor --json | jq '.[] | select(.status != \"ok\")'   |   ratchet doctor --terminal"
+)
 @click.argument("path", default=".")
+@click.option("--terminal", is_flag=True, help="Check this terminal instead: colours, tmux, speed, clipboard.")
 @json_option
-def doctor(path: str, as_json: bool) -> int:
+def doctor(path: str, terminal: bool, as_json: bool) -> int:
     """Check git, ratchet.toml, Python, disk, devices, containment, and that edits take effect."""
-    from engine.doctor import diagnose
+    if terminal:
+        from console.commands.doctor_terminal import facts, findings
+        from engine.clock import RealClock
 
-    checks = asyncio.run(diagnose(Path(path).resolve()))
+        checks = findings(facts(RealClock()))
+    else:
+        from engine.doctor import diagnose
+
+        checks = asyncio.run(diagnose(Path(path).resolve()))
     if as_json:
         click.echo(json.dumps([asdict(c) for c in checks]))
     else:

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
+from console.layout import Layout
 from console.state import State, View, asked, selected, why_not_decide
 from engine.clock import Clock
 from engine.errors import RatchetError
+from engine.inbox import Request
 from engine.store.reading import TrialRow
 
 if TYPE_CHECKING:
@@ -29,7 +31,9 @@ class Asking:
     view: View
     clock: Clock
     doors: Doors
+    plan: Layout
     mine: frozenset[int]
+    _decided: dict[int, tuple[int, int]]  # request -> number and revision of the experiment
     app: Any
     run_worker: Callable[..., Any]
 
@@ -65,7 +69,11 @@ class Asking:
             self.say(told, "warn")
             return
         number, revision = self._seen_now()
-        self._file(lambda: self.desk.ask("accept", number=number, revision=revision), f"accept #{number} sent")
+        self._decide(
+            (number, revision),
+            lambda: self.desk.ask("accept", number=number, revision=revision),
+            f"accept #{number} sent",
+        )
 
     def do_reject(self) -> None:
         from console.screens.confirm import ReasonScreen
@@ -77,7 +85,8 @@ class Asking:
 
         def answered(reason: str | None) -> None:
             if reason is not None:
-                self._file(
+                self._decide(
+                    (number, revision),
                     lambda: self.desk.ask("reject", number=number, revision=revision, reason=reason),
                     f"reject #{number} sent",
                 )
@@ -85,12 +94,35 @@ class Asking:
         row = self.state.listed.get(number)
         self.app.push_screen(ReasonScreen(f"Reject #{number}?", row.title if row else ""), answered)
 
+    def _decide(self, seen: tuple[int, int], work: Callable[[], Awaitable[int]], done: str) -> None:
+        """Two presses are one decision, also when the second comes before the first is on disk."""
+        if seen in self._decided.values():
+            self.say(f"#{seen[0]} is decided already", "warn")
+            return
+        self._decided[0] = seen  # until it has a number
+
+        async def ask() -> int:
+            try:
+                request = await work()
+                self._decided[request] = seen
+                return request
+            finally:
+                self._decided.pop(0, None)
+
+        self._file(ask, done)
+
+    def take_answers(self, answered: Iterable[Request]) -> None:
+        """What was refused or withdrawn may be decided again; what was done stays done."""
+        for request in answered:
+            if request.state != "done":
+                self._decided.pop(request.id, None)
+
     def _why_not(self) -> str:
         number = selected(self.state, self.view)
         for request in self.state.requests:
-            if request.kind in ("accept", "reject") and request.args.get("number") == number:
+            if request.kind in ("accept", "reject", "edit") and request.args.get("number") == number:
                 return f"already asked: {asked(request)}"
-        return why_not_decide(self.state, self.view, self.clock.monotonic())
+        return why_not_decide(self.state, self.view, self.clock.monotonic(), self.plan.panes)
 
     def _seen_now(self) -> tuple[int, int]:
         assert self.view.seen is not None  # the guards hold
@@ -113,19 +145,6 @@ class Asking:
             f"{request.actor} asked for it before this engine started. It is carried out only if you say so.",
             lambda: self._file(again, f"{asked(request)} sent again"),
         )
-
-    def do_withdraw(self) -> None:
-        waiting = self.state.asleep or self.state.requests
-        if not waiting:
-            self.say("no request waits")
-            return
-        request = waiting[0]
-
-        async def withdraw() -> int:
-            await self.desk.withdraw(request.id)
-            return request.id
-
-        self._file(withdraw, f"{asked(request)} withdrawn")
 
     # --- the engine ---
 

@@ -23,6 +23,7 @@ class ChoiceScreen(ModalScreen[Entry | None], inherit_bindings=False):
     """
 
     AUTO_FOCUS = ""
+    TYPED_AHEAD = True  # keys typed before it is seen are its own
     CSS = "ChoiceScreen { background: transparent; align: left top; }"
 
     def __init__(

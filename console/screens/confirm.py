@@ -13,6 +13,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Input, Static
 
 from console.plain_text import clean
+from console.screens.typing import OneLine
 from console.state import VISIBLE_SECONDS
 
 
@@ -63,9 +64,7 @@ class ReasonScreen(ModalScreen[str | None]):
         with Vertical(id="question"):
             yield Static(Content.styled(clean(self._question), "bold"))
             yield Static(Content(clean(self._consequence)))
-            field: Input = Input(placeholder="why (may stay empty)", max_length=500)
-            field.cursor_blink = False  # a blinking cursor is 600 bytes a second over SSH
-            yield field
+            yield OneLine(placeholder="why (may stay empty)", max_length=500)
             yield Static(Content("enter reject    esc leave it waiting"), id="answers")
 
     def on_mount(self) -> None:

@@ -35,6 +35,9 @@ class ExperimentScreen(PanesScreen):
         self.trial: int | None = None
         self._wrapped: tuple[tuple[object, int], list[Line]] | None = None
 
+    def number_in_sight(self) -> int:
+        return self.number
+
     # --- what is read ---
 
     def loader(self) -> Loader[Any, Any]:

@@ -30,6 +30,8 @@ def help_text(here: ScreenKeys | None = None) -> Content:
     parts: list[str | tuple[str, str]] = []
     ordered = [*groups(), *screen_keys.groups()]
     if here is not None:
+        if here.heading not in {group for group, _ in ordered}:  # keys of a mode, not of a further screen
+            ordered.insert(0, (here.heading, list(here.own)))
         ordered.sort(key=lambda group: group[0] != here.heading)
     for group, keys in ordered:
         parts += [(f"{group}\n", "bold"), *((_told(key), "") for key in keys), "\n"]

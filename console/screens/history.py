@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
-from textual.app import ComposeResult
 from textual.binding import BindingType
 
 from console import history_filter, history_view
@@ -18,21 +17,21 @@ from console.page_sources import HistoryPage
 from console.plain_text import clean
 from console.screen_keys import HISTORY
 from console.screens import places
-from console.screens.reading import Part, ReadingScreen, bindings
-from console.screens.typing_line import TypingLine
+from console.screens.filtering import FilterScreen
+from console.screens.reading import Part, bindings
 from console.widgets import history_table, page_parts
 from console.widgets.lines import Line, LinesView, Span
 
 
-class HistoryScreen(ReadingScreen):
+class HistoryScreen(FilterScreen):
     KEYS = HISTORY
+    HINT = "words, -words, verdict:keep, author:claude, kind:optimizer, effect>0.01"
     BINDINGS: ClassVar[list[BindingType]] = bindings(HISTORY)
 
     def __init__(self, live: Any) -> None:
         super().__init__(live)
         self.look: HistoryView = self.live.looks.get("history", HistoryView())
         self.table: Table = history_view.tabulate((), self.look)
-        self._line = TypingLine("words, -words, verdict:keep, author:claude, kind:optimizer, effect>0.01")
 
     # --- what is read and shown ---
 
@@ -45,12 +44,8 @@ class HistoryScreen(ReadingScreen):
     def taken(self) -> None:
         self.table = history_view.tabulate(self.data, self.look)
 
-    def compose(self) -> ComposeResult:
-        yield from super().compose()
-        yield self._line
-
     def places(self, body: Rect) -> Mapping[str, Rect]:
-        self._line.stand(self.page.strip or self.page.footer or body)
+        self.place_line(body)
         return places.history(body)
 
     def parts(self) -> Iterator[Part]:
@@ -148,6 +143,10 @@ class HistoryScreen(ReadingScreen):
     def page_rows(self) -> int:
         return max(1, places.history(self.page.body)["table"].height - 2)
 
+    def number_in_sight(self) -> int | None:
+        row = history_view.under_cursor(self.table, self.look)
+        return row.number if row is not None else None
+
     def do_open(self) -> None:
         row = history_view.under_cursor(self.table, self.look)
         if row is not None:
@@ -177,6 +176,8 @@ class HistoryScreen(ReadingScreen):
         if row is None:
             return
         marks, told = toggle_mark(self.live.view.marks, row.number)
+        if any(mark.number == row.number for mark in marks):
+            told = f"#{row.number} marked: its curve is on the live chart too"
         self.live.view = replace(self.live.view, marks=marks)
         self.say(told)
 
@@ -187,22 +188,11 @@ class HistoryScreen(ReadingScreen):
         if not isinstance(found, str):
             self.live.open_screen(ComparisonScreen(self.live, *found), over=True)
 
-    def do_back(self) -> None:
-        """Out of the typing, then out of the filter, then out of the screen."""
-        if self._line.open:
-            self._line.leave()
-        elif self.look.filter.text:
-            self.see(replace(self.look, filter=history_filter.parse("")))
-        else:
-            super().do_back()
+    def filter_text(self) -> str:
+        return self.look.filter.text
 
-    # --- the filter, as it is typed ---
-
-    def do_filter(self) -> None:
-        self._line.begin(self.look.filter.text)
-
-    def on_typing_line_typed(self, message: TypingLine.Typed) -> None:
-        self.see(replace(self.look, filter=history_filter.parse(message.text)))
+    def filter_by(self, text: str) -> None:
+        self.see(replace(self.look, filter=history_filter.parse(text)))
 
     def on_lines_view_clicked(self, message: LinesView.Clicked) -> None:
         if message.name == "table" and message.y >= 1 and self.table.rows:

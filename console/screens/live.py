@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.events import Resize
 from textual.message import Message
-from textual.screen import Screen
 
+from console.editing import ChangedFile
 from console.feed import Feed
 from console.highlight import Coloured
 from console.keymap import KEYS
+from console.last_seen import LastSeen
 from console.layout import DECIDING, PANES, Layout, Pane, Rect, Shape, arrange
 from console.outbox import Watch
 from console.screens.asking import Asking
 from console.screens.chart_keys import ChartKeys
 from console.screens.diff_keys import DiffKeys
+from console.screens.hidden import Hidden
+from console.screens.news import News
+from console.screens.offers import Offers
 from console.screens.opening import Opening
+from console.screens.steering_keys import SteeringKeys
 from console.state import VISIBLE_SECONDS, Noted, RequestsRead, State, View, reduce, selected, why_not_decide
 from console.widgets import (
     diff_view,
@@ -52,13 +58,19 @@ NOTICE_SECONDS = 20.0
 
 @dataclass(frozen=True, slots=True)
 class Doors:
-    """What the console may do to the engine's process. Both block; they are called in a thread."""
+    """What the console may have done by other processes. All block; they are called in a thread."""
 
     start: Callable[[], None] | None = None
     stop: Callable[[], None] | None = None
+    copy: Callable[[str], str] | None = None  # text to tmux; returns where it went
+    # (base, candidate) -> the files in which these commits differ; raises RatchetError
+    candidate: Callable[[str, str], Sequence[ChangedFile]] | None = None
+    # Lends the terminal to an editor, in a folder; '' when it ended well. Called where it blocks the screen.
+    editor: Callable[[Sequence[Path], Path], str] | None = None
+    remember: Callable[[LastSeen], None] | None = None  # what this person saw last
 
 
-class LiveScreen(Asking, Opening, ChartKeys, DiffKeys, Screen[None], inherit_bindings=False):
+class LiveScreen(Asking, SteeringKeys, News, Opening, Offers, ChartKeys, DiffKeys, Hidden, inherit_bindings=False):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding(",".join(key.keys), f"act('{key.id}')", key.what, show=False, id=key.id) for key in KEYS
     ]
@@ -85,6 +97,7 @@ class LiveScreen(Asking, Opening, ChartKeys, DiffKeys, Screen[None], inherit_bin
         self.clock = clock
         self.doors = doors
         self.mine: frozenset[int] = frozenset()
+        self._decided: dict[int, tuple[int, int]] = {}
         self.plan: Layout = arrange(80, 24)
         self._parts: list[LinesView] = []
         self.chart: Chart | str | None = None
@@ -102,6 +115,8 @@ class LiveScreen(Asking, Opening, ChartKeys, DiffKeys, Screen[None], inherit_bin
         yield from self._parts
 
     def on_mount(self) -> None:
+        self.take_pins((), self.state.steering.pins)
+        self.take_news(State())
         self.paint()
         self.feed.start(lambda: self.post_message(self.Arrived()))
         self.set_interval(1.0, self._tick)
@@ -110,6 +125,7 @@ class LiveScreen(Asking, Opening, ChartKeys, DiffKeys, Screen[None], inherit_bin
         self.place_parts()
 
     def on_screen_resume(self) -> None:
+        self.view = replace(self.view, seen=None)  # what stood behind something else was not looked at
         self.place_parts()
 
     def place_parts(self) -> None:
@@ -143,10 +159,11 @@ class LiveScreen(Asking, Opening, ChartKeys, DiffKeys, Screen[None], inherit_bin
             self.view,
             self._now,
             number,
-            why_not=why_not_decide(self.state, self.view, self.clock.monotonic()) if self.state.awaiting else "",
+            why_not=self._guards() if self.state.awaiting else "",
             chart=self.chart,
             can_start=self.doors.start is not None,
             coloured=self._coloured,
+            actor=self.desk.actor,
         )
         for part in self._parts:
             part.show(scene)
@@ -159,6 +176,9 @@ class LiveScreen(Asking, Opening, ChartKeys, DiffKeys, Screen[None], inherit_bin
             rows = (low - place.height, high + place.height)  # a page ahead, so that scrolling meets no gap
         marked = tuple(mark.number for mark in self.view.marks)
         self.feed.watch(Watch(View(cursor=self.view.cursor), frozenset(self.plan.panes), rows, self.mine, marked))
+
+    def _guards(self) -> str:
+        return why_not_decide(self.state, self.view, self.clock.monotonic(), self.plan.panes)
 
     def _ask_for_chart(self) -> None:
         place = self.plan.panes.get(Pane.CHART)
@@ -174,7 +194,8 @@ class LiveScreen(Asking, Opening, ChartKeys, DiffKeys, Screen[None], inherit_bin
         row = self.state.listed.get(number) if number is not None else None
         detail = self.state.detail
         seen = None
-        if row is not None and row.awaits and self.view.focus in DECIDING and detail is not None:
+        in_sight = self.view.focus in DECIDING and Pane.DIFF in self.plan.panes and self.app.screen is self
+        if row is not None and row.awaits and in_sight and detail is not None:
             read = (detail.row.number, detail.row.revision)
             seen = read if read == (row.number, row.revision) else None
         if seen != self.view.seen:
@@ -195,8 +216,9 @@ class LiveScreen(Asking, Opening, ChartKeys, DiffKeys, Screen[None], inherit_bin
             self.state = reduce(self.state, update)
             if isinstance(update, RequestsRead):
                 self.mine -= {request.id for request in update.answered}
-        if set(self.state.awaiting) - set(before.awaiting):
-            self.app.bell()
+                self.take_answers(update.answered)
+        self.take_pins(before.steering.pins, self.state.steering.pins)
+        self.take_news(before)
         if self.state.notice is not before.notice:
             self._notice = (self.state.notice, self.clock.monotonic())
         self.paint()
@@ -209,8 +231,9 @@ class LiveScreen(Asking, Opening, ChartKeys, DiffKeys, Screen[None], inherit_bin
         self._coloured = message.coloured
         self.paint()
 
-    def say(self, text: str, style: str = "dim") -> None:
-        self.state = reduce(self.state, Noted(text, style))
+    def say(self, text: str, style: str = "dim", number: int | None = None) -> None:
+        """``number``: of the experiment that it is about: its decision bar says it too."""
+        self.state = reduce(self.state, Noted(text, style, number))
         self._notice = (self.state.notice, self.clock.monotonic())
         self.paint()
 
@@ -220,6 +243,7 @@ class LiveScreen(Asking, Opening, ChartKeys, DiffKeys, Screen[None], inherit_bin
             self._notice = (None, 0.0)
             self.state = replace(self.state, notice=None)
         self._now = float(int(self.clock.now()))
+        self.now_and_then()
         self.paint()
 
     # --- moving ---
@@ -279,7 +303,7 @@ class LiveScreen(Asking, Opening, ChartKeys, DiffKeys, Screen[None], inherit_bin
             return len(self.state.log.lines) if self.state.log else 0
         if detail is None:
             return 0
-        return len(proposal_stream.told(self.state, detail, width)) + 1 if pane is Pane.PROPOSAL else 0
+        return len(proposal_stream.told(self.state, detail, width)) + 3 if pane is Pane.PROPOSAL else 0
 
     def look(self, *, cursor: int | None) -> None:
         """Select ``cursor``, None to follow what runs. Texts begin at their top again."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from console.outbox import Watch
+from console.screens.hidden import front_of
 from console.state import State, View, selected
 from console.widgets.lines import Scene
 
@@ -37,7 +38,7 @@ class Opening:
 
     def front(self) -> ReadingScreen | None:
         """The further screen that hides this one; a question over it does not count."""
-        found: Any = next((one for one in reversed(self.app.screen_stack) if not one.is_modal), self)
+        found: Any = front_of(self.app)
         return None if found is self else found
 
     def covered(self) -> bool:
@@ -58,6 +59,7 @@ class Opening:
         """Show ``screen`` instead of the further ones that are open, or ``over`` them: back leads to them then."""
         if not over:
             self.back_to_live()
+        screen.hold()
         self.app.push_screen(screen)
 
     def back_to_live(self) -> None:

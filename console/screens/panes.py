@@ -22,6 +22,7 @@ from console.widgets.chart import Chart, Layer
 from console.widgets.chart_builder import ChartBuilder
 from console.widgets.colour_builder import ColourBuilder
 from console.widgets.lines import Line, LinesView, Scene, Span
+from console.widgets.page_parts import Hint
 
 
 class PanesScreen(ReadingScreen, ChartKeys, DiffKeys):
@@ -157,6 +158,17 @@ class PanesScreen(ReadingScreen, ChartKeys, DiffKeys):
         self._show_chart(charting.reset(self.view.chart))
 
     # --- focus and scrolling ---
+
+    def hints(self) -> list[Hint]:
+        """The keys of the pane in focus, then the screen's own."""
+        ids = ["next_pane"]
+        if self.view.focus is DIFF and self.state.detail is not None:
+            ids += ["next_hunk", "split"]
+        if self.view.focus is CHART and self.drawn:
+            ids += ["left", "zoom_in", "axis", "log_y", "smoothing", "reset_chart"]
+        keys = [key for key in self.KEYS.shared if key.id in ids]
+        keys.sort(key=lambda key: ids.index(key.id))
+        return super().hints() + [(key.shown.split()[0], key.footer, "") for key in keys]
 
     def focus_pane(self, pane: Pane) -> None:
         self.view = replace(self.view, focus=pane)

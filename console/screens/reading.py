@@ -7,19 +7,21 @@ A screen says what it wants read (``wanted``), where its parts stand (``places``
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.events import Resize, ScreenResume, ScreenSuspend
 from textual.message import Message
-from textual.screen import Screen
 
 from console.layout import Rect
 from console.page_reader import Loader, PageReader, Trouble
 from console.plain_text import clean
 from console.screen_keys import ScreenKeys
 from console.screens import places
+from console.screens.hidden import Hidden, front_of
+from console.screens.reading_offers import ReadingOffers
 from console.widgets import page_parts, status_bar
 from console.widgets.lines import Line, LinesView, Scene, Span
 from console.widgets.page_parts import Hint
@@ -27,6 +29,7 @@ from console.widgets.page_parts import Hint
 if TYPE_CHECKING:
     from console.screens.live import LiveScreen
 
+HOLD_SECONDS = 0.04
 Paint = Callable[[int, int], Sequence[Line]]
 Part = tuple[str, Paint, Callable[[], tuple[object, ...]]]
 
@@ -38,7 +41,7 @@ def bindings(keys: ScreenKeys) -> list[BindingType]:
     ]
 
 
-class ReadingScreen(Screen[None], inherit_bindings=False):
+class ReadingScreen(ReadingOffers, Hidden, inherit_bindings=False):
     """``data`` is what was read last, None before; ``trouble`` why it could not be read anew."""
 
     KEYS: ClassVar[ScreenKeys]
@@ -59,6 +62,7 @@ class ReadingScreen(Screen[None], inherit_bindings=False):
         self.trouble: Trouble | None = None
         self.page = places.page(80, 24)
         self._parts: list[LinesView] = []
+        self._hold = ExitStack()
         feed = self.live.feed
         self._reader: PageReader[Any, Any] = PageReader(
             feed.state_dir / "store.db",
@@ -115,6 +119,11 @@ class ReadingScreen(Screen[None], inherit_bindings=False):
 
     def on_mount(self) -> None:
         self.paint()
+        self.set_timer(HOLD_SECONDS, self._hold.close)
+
+    def hold(self) -> None:
+        """Send nothing until there is a page, or a moment has passed: a new screen is laid out three times."""
+        self._hold.enter_context(self.live.app.batch_update())
 
     def on_resize(self, event: Resize) -> None:
         self.place_parts()
@@ -126,6 +135,7 @@ class ReadingScreen(Screen[None], inherit_bindings=False):
         self._reader.want(None)
 
     def on_unmount(self) -> None:
+        self._hold.close()
         self._reader.close()
 
     def place_parts(self) -> None:
@@ -146,13 +156,13 @@ class ReadingScreen(Screen[None], inherit_bindings=False):
 
     def paint(self) -> None:
         """Show what there is; each part compares and sends only what changed."""
-        if self.live.front() is not self or not self._parts:
+        if front_of(self.app) is not self or not self._parts:
             return
         self.before_paint()
         scene = self.live.status_scene()
         for part in self._parts:
             part.show(scene)
-        if self.is_current:
+        if self.app.screen is self:
             self._reader.want(self.wanted())
 
     def before_paint(self) -> None:
@@ -171,6 +181,7 @@ class ReadingScreen(Screen[None], inherit_bindings=False):
             self.trouble, self.data = None, message.found
             self.taken()
         self.paint()
+        self.call_after_refresh(self._hold.close)
 
     @property
     def now(self) -> float:

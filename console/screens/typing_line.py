@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from textual.events import Key
 from textual.message import Message
 from textual.widgets import Input
 
@@ -13,12 +14,6 @@ from console.layout import Rect
 class TypingLine(Input):
     """Stands where the screen puts it, hidden until ``begin``. Enter keeps what was typed, esc too: the screen's
     next esc takes it back."""
-
-    DEFAULT_CSS = """
-    TypingLine, TypingLine:focus {
-        position: absolute; height: 1; border: none; padding: 0 1; background: #1f2d3d; color: #f0f6fc;
-    }
-    """
 
     class Typed(Message):
         def __init__(self, text: str) -> None:
@@ -31,28 +26,47 @@ class TypingLine(Input):
         self.display = False
         self.can_focus = True
         self._text = ""
+        self._place: Rect | None = None
 
     @property
     def open(self) -> bool:
         return bool(self.display)
 
     def stand(self, place: Rect) -> None:
-        self.styles.offset = (place.x, place.y)
-        self.styles.width = place.width
+        if place != self._place:  # setting a style anew lays the whole screen out, and sends it
+            self._place = place
+            self.styles.offset = (place.x, place.y)
+            self.styles.width = place.width
+
+    class Left(Message):
+        """It is hidden again."""
 
     def begin(self, text: str) -> None:
         self._text = text
         self.value = text
         self.display = True
-        self.focus()
+        self.screen.set_focus(self)  # at once: ``focus`` would come after the letters that follow in one burst
+
+    def take(self, event: Key) -> bool:
+        """A key that came to the screen instead; whether it was one for this line."""
+        if event.key == "enter":
+            self.leave()
+        elif event.key == "backspace":
+            self.action_delete_left()
+        elif event.is_printable and event.character is not None:
+            self.insert_text_at_cursor(event.character)
+        else:
+            return False
+        return True
 
     def leave(self) -> None:
         self.display = False
         self.screen.set_focus(None)
+        self.post_message(self.Left())
 
     def on_input_changed(self, event: Any) -> None:
         event.stop()
-        if self.open and event.value != self._text:
+        if event.value != self._text:
             self._text = event.value
             self.post_message(self.Typed(event.value))
 

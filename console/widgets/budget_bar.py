@@ -8,7 +8,7 @@ from itertools import pairwise
 from math import sqrt
 from statistics import fmean, median, stdev
 
-from console.formats import bar, count, roughly
+from console.formats import bar, count, dollars, roughly
 from console.state import State
 from console.widgets.lines import Span
 
@@ -23,6 +23,9 @@ class Budget:
     experiments_limit: int | None
     seconds: float
     seconds_limit: float | None
+    spent: int | None = None  # billionths of a dollar; None where nothing costs money
+    reserved: int = 0
+    spent_limit: int | None = None
 
     @property
     def fraction(self) -> float | None:
@@ -32,6 +35,8 @@ class Budget:
             parts.append(self.experiments / self.experiments_limit if self.experiments_limit else 1.0)
         if self.seconds_limit is not None:
             parts.append(self.seconds / self.seconds_limit if self.seconds_limit else 1.0)
+        if self.spent is not None and self.spent_limit is not None:
+            parts.append(self.spent / self.spent_limit if self.spent_limit else 1.0)
         return max(parts) if parts else None
 
 
@@ -43,11 +48,15 @@ def budget(state: State) -> Budget | None:
     settled = sum(n for verdict, n in state.counts.items() if verdict != "open")
     hours = limits.get("hours")
     allowed = limits.get("experiments")
+    money, cap = state.steering.money, limits.get("dollars")
     return Budget(
         max(0, settled - int(limits.get("experiments_before") or 0)),
         int(allowed) if isinstance(allowed, int | float) else None,
         max(0.0, campaign.active_seconds - float(limits.get("seconds_before") or 0.0)),
         float(hours) * 3600 if isinstance(hours, int | float) else None,
+        money.spent if money is not None else None,
+        money.reserved if money is not None else 0,
+        round(cap * 1e9) if isinstance(cap, int | float) else None,
     )
 
 
@@ -121,6 +130,17 @@ def progress_spans(state: State, width: int) -> list[Span]:
         (" · ", "faint"),
         (f"{hours} h", ""),
         (" · ", "faint"),
-        (estimate_words(state), "dim"),
     ]
+    if found.spent is not None:
+        spans += [*_money(found, width), (" · ", "faint")]
+    return [*spans, (estimate_words(state), "dim")]
+
+
+def _money(found: Budget, width: int) -> list[Span]:
+    """Spent, of what, and where there is room what is set aside for requests and runs under way."""
+    of = f" of {dollars(found.spent_limit)}" if found.spent_limit is not None else ""
+    close = found.spent_limit is not None and (found.spent or 0) + found.reserved >= 0.9 * found.spent_limit
+    spans: list[Span] = [(f"{dollars(found.spent)}{of}", "warn" if close else "")]
+    if found.reserved and width >= 100:
+        spans.append((f" (+{dollars(found.reserved)} set aside)", "dim"))
     return spans

@@ -51,7 +51,9 @@ def _row(hit: Hit, inner: int, chosen: bool, width: int) -> Line:
     name = clean(entry.name)
     room = inner - width_of(key) - 2
     if width_of(name) + width_of(aside) > room:
-        aside = fit(aside, max(0, room - width_of(name))) if room - width_of(name) >= 8 else ""
+        least = room // 2 if entry.off else 8  # a reason matters more than the end of a name
+        left = max(least if entry.off else 0, room - width_of(name))
+        aside = fit(aside, min(left, width_of(aside))) if left >= 8 else ""
     spans: list[Span] = [("› " if chosen else "  ", "accent")]
     spans += _name(entry, fit(name, room - width_of(aside)), hit.marked)
     spans += [(aside, "warn" if entry.off else "faint"), (key, "faint" if entry.off else "key")]

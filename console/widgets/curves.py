@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from console.charting import ChartView
+from console.formats import wrap
 from console.plain_text import clean
 from console.widgets.chart import Chart, Layer, Wish, cursor_place
 from console.widgets.lines import Line, Span
@@ -30,7 +31,7 @@ def body(
 ) -> list[Line]:
     """``why_none`` stands there while there is no curve; a ``chart`` of other curves is not shown."""
     if not layers:
-        return [Line(((clean(why_none), "faint"),))]
+        return [Line(((part, "faint"),)) for part in wrap(why_none, width)][:height]
     if not isinstance(chart, Chart) or not {id(one.curve) for one in chart.wish.layers} <= {
         id(one.curve) for one in layers
     }:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from console.formats import fit
+from console.formats import fit, width_of
 from console.plain_text import clean
 from console.state import Listed
 from console.steering import unanswered
@@ -22,8 +22,11 @@ def decision_lines(scene: Scene, width: int) -> list[Line]:
     if row is None or not row.awaits:
         return []
     lines = [_keys(scene, row, width)]
-    if told := _circumstances(scene, row):
-        lines.append(Line(((fit(f" {told}", width), "warn"),), "quiet"))
+    told = _circumstances(scene, row)
+    together = " · ".join(told)
+    for part in [together] if width_of(together) < width else told:
+        if part:
+            lines.append(Line(((fit(f" {part}", width), "warn"),), "quiet"))
     notice = state.notice
     if notice is not None and notice.number == row.number and notice.style in ("warn", "bad"):
         lines.append(Line(((fit(" " + clean(notice.text), width), notice.style),), "quiet"))
@@ -46,11 +49,11 @@ def _keys(scene: Scene, row: Listed, width: int) -> Line:
     return Line(((fit(f" #{row.number} waits: {what}  a accept   r reject{edit}", width), "alarm"),))
 
 
-def _circumstances(scene: Scene, row: Listed) -> str:
+def _circumstances(scene: Scene, row: Listed) -> list[str]:
     state, detail = scene.state, scene.state.detail
     if detail is None or (detail.row.number, detail.row.revision) != (row.number, row.revision):
-        return ""
+        return []
     parts = [f"asked because: {clean(detail.row.asked)}"] if detail.row.asked else []
     if told := unanswered(state.campaign, state.engine, state.alive, detail.row, scene.now):
         parts.append(told)
-    return " · ".join(parts)
+    return parts

@@ -5,6 +5,7 @@ from __future__ import annotations
 from console.formats import width_of
 from console.keymap import BY_ID
 from console.layout import DECIDING
+from console.steering import RECENT_SECONDS, autopilot
 from console.widgets.lines import Line, Scene, Span
 
 
@@ -19,6 +20,8 @@ def inputs(scene: Scene) -> tuple[object, ...]:
         state.alive,
         state.running,
         state.campaign and state.campaign.state,
+        state.campaign and state.campaign.autopilot,
+        state.steering.reversible,
     )
 
 
@@ -27,17 +30,25 @@ def keys(scene: Scene) -> list[tuple[str, str, str]]:
     state, view = scene.state, scene.view
     found: list[tuple[str, str, str]] = []
     if state.asleep:
-        found += [("confirm_asleep", "still do it", ""), ("withdraw", "withdraw", "")]
+        found += [("confirm_asleep", "still do it", ""), ("undo", "withdraw", "")]
     elif state.requests:
-        found.append(("withdraw", "withdraw", ""))
+        found.append(("undo", "withdraw", ""))
     if state.awaiting:
         off = scene.why_not if view.focus in DECIDING else ""
         if view.focus in DECIDING:
             found += [("accept", "accept", off), ("reject", "reject", off)]
+            row = state.listed.get(scene.number) if scene.number is not None else None
+            if row is not None and row.state == "review":
+                found.append(("edit", "edit", off))
         else:
             found.append(("open", "look and decide", ""))
     elif view.focus == "experiments":
         found.append(("open", "diff", ""))
+    mine = state.steering.newest_of(scene.actor)
+    if mine is not None and not state.requests and scene.now - mine.at < RECENT_SECONDS:
+        found.append(("undo", f"undo {mine.action} #{mine.number}", ""))
+    if autopilot(state.campaign):
+        found.append(("accept_next", "ask again", ""))
     if view.focus != "experiments":
         found.append(("back", "back", ""))
     if view.cursor is not None:
@@ -51,6 +62,8 @@ def keys(scene: Scene) -> list[tuple[str, str, str]]:
         ]
     found.append(("next_pane", "pane", ""))
     found.append(("enlarge", "alone", "") if not view.enlarged else ("restore", "all panes", ""))
+    if view.focus == "proposal":
+        found.append(("message", "message", ""))
     if state.campaign is not None:
         found.append(("pause", "resume" if state.campaign.state == "paused" else "pause", ""))
     if state.running:
@@ -62,7 +75,8 @@ def keys(scene: Scene) -> list[tuple[str, str, str]]:
     return found
 
 
-LAST = (("detach", "detach", ""), ("help", "help", ""))  # never pushed out by what comes before
+# never pushed out by what comes before
+LAST = (("detach", "detach", ""), ("palette", "actions", ""), ("help", "help", ""))
 
 
 def painter(scene: Scene, width: int, height: int) -> list[Line]:

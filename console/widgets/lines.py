@@ -182,10 +182,13 @@ class LinesView(Widget):
         self._strips: list[Strip] = []
         self._last: tuple[object, ...] | None = None
         self._extent = (0, 0)
+        self._stands: tuple[int, int, int, int] | None = None
 
     def place(self, x: int, y: int, width: int, height: int) -> None:
         """Stand there. The size counts at once, so that the first layout already finds its lines painted."""
-        self._extent = (width, height)
+        if self._stands == (x, y, width, height):  # setting a style anew lays the whole screen out, and sends it
+            return
+        self._stands, self._extent = (x, y, width, height), (width, height)
         self.styles.offset = (x, y)
         self.styles.width = width
         self.styles.height = height

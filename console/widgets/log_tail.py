@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from console.formats import fit
 from console.widgets.lines import Line, Scene, Span
 
@@ -21,6 +23,11 @@ def body(scene: Scene, width: int, height: int) -> list[Line]:
         return [Line((("the log of the running trial, or of the selected experiment's", "faint"),))]
     if log.problem and not log.lines:
         return [Line(((log.problem, "faint"),))]
-    up = min(scene.offset("log"), max(0, len(log.lines) - height))
-    end = len(log.lines) - up
-    return [Line(((fit(text, width), "dim"),)) for text in log.lines[max(0, end - height) : end]]
+    seen = in_sight(log.lines, scene.offset("log"), height)
+    return [Line(((fit(text, width), "dim"),)) for text in seen]
+
+
+def in_sight(lines: Sequence[str], up: int, rows: int) -> Sequence[str]:
+    """The lines that ``rows`` show, scrolled ``up`` from the end."""
+    end = len(lines) - min(up, max(0, len(lines) - rows))
+    return lines[max(0, end - rows) : end]

@@ -85,16 +85,14 @@ def _edit(text: str, width: int, *, whole: bool) -> list[Line]:
     """The new text as a diff shows it; it alone is streamed, what it replaces is seen in the diff."""
     found = clean_lines(text.removesuffix("\n"))
     shown = found if whole else found[:EDIT_LINES]
-    lines = [
-        Line((("+", "good@added"), (fit(line, max(1, width - 2)), "added@added")), "added") for line in shown
-    ]
+    lines = [Line((("+", "good@added"), (fit(line, max(1, width - 2)), "added@added")), "added") for line in shown]
     if len(found) > len(shown):
         lines.append(Line(((f"  … {one_or_more(len(found) - len(shown), 'more line')}", "faint"),)))
     return lines
 
 
 def _messages(state: State, detail: Detail, width: int) -> list[Line]:
-    """What people told the proposer, as long as it is not read, and beside the proposal that was written with it."""
+    """What people told the proposer, as long as it is not read, and beside what was written with it."""
     lines: list[Line] = []
     for what, note in note_words(state.steering.notes, detail.row.number):
         waits = note.used_by is None

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from statistics import fmean
 
-from console.formats import duration, fit, number, one_or_more
+from console import plain
+from console.formats import dollars, duration, fit, number, one_or_more
 from console.layout import DECIDING, PANES
 from console.plain_text import clean
-from console.state import SILENT_SECONDS, State, asked
+from console.state import SILENT_SECONDS, State, asked, to_withdraw
+from console.steering import autopilot
 from console.widgets.budget_bar import progress_spans
 from console.widgets.lines import Line, Scene, Span, two_sided
 from engine import events
@@ -28,6 +30,8 @@ def situation(state: State, now: float, can_start: bool = False) -> Situation:
     campaign, engine = state.campaign, state.engine
     if state.problem:
         return Situation("no store", "bad", state.problem, state.mend)
+    if state.replay:
+        return Situation(state.replay, "accent")
     if campaign is None:
         return Situation("no campaign", "warn", "", "`ratchet run` starts one")
     start = "S starts it" if can_start else "`ratchet start`"
@@ -38,6 +42,9 @@ def situation(state: State, now: float, can_start: bool = False) -> Situation:
             ago = duration(max(0.0, now - engine.beat_at) // 60 * 60) if now - engine.beat_at >= 60 else "seconds"
             return Situation("engine died", "bad", f"no sign of life for {ago}; nothing is lost", start)
         return Situation("no engine", "warn", "the engine was stopped", start)
+    if state.trouble:
+        mend = f"{state.trouble_mend}; it goes on by itself then" if state.trouble_mend else ""
+        return Situation("in trouble", "bad", state.trouble, mend)
     if campaign.state == "paused":
         return Situation("paused", "warn", campaign.pause_reason, campaign.pause_mend or "P resumes")
     if engine is not None and state.alive and now - engine.beat_at > SILENT_SECONDS:
@@ -47,6 +54,10 @@ def situation(state: State, now: float, can_start: bool = False) -> Situation:
         trials = [t for t in state.baseline if t.purpose == "calibrate"]
         done = len([t for t in trials if t.state == "done"])
         return Situation(f"calibrating {done} of {len(trials)}" if trials else "calibrating", "accent")
+    if state.steering.standing.budget is not None:
+        cap, _ = state.steering.standing.budget
+        why = f"the limit of {dollars(cap)} is reached: no more drafts; what runs goes on"
+        return Situation("budget reached", "warn", why, "raise dollars in [limits] of ratchet.toml")
     return Situation("running", "good") if state.alive else Situation("...", "dim")
 
 
@@ -77,6 +88,7 @@ def inputs(scene: Scene) -> tuple[object, ...]:
         state.notice,
         state.events,
         state.settles,
+        state.steering,
         situation(state, scene.now, scene.can_start),
         best(state),
     )
@@ -93,13 +105,19 @@ def _best_spans(state: State) -> list[Span]:
     return spans
 
 
-def _waiting_spans(state: State) -> list[Span]:
+def _waiting_spans(state: State, short: bool = False) -> list[Span]:
+    """What somebody should do something about."""
     waiting = len(state.awaiting)
     spans: list[Span] = []
-    if waiting:
+    if waiting and not state.replay:
         spans += [(f" {waiting} {'waits' if waiting == 1 else 'wait'} for you ", "alarm")]
     if state.asleep:
         spans += [(f" {one_or_more(len(state.asleep), 'request')} asleep ", "alarm")]
+    if ahead := autopilot(state.campaign):
+        told = "in advance" if short else "accepted in advance: A ends it"
+        spans += [(f" {ahead.left} {told} ", "accent_bar")]
+    if plateau := state.steering.standing.plateau:
+        spans += [(" plateau " if short else f" plateau: {plateau} since a keep ", "warn_bar")]
     return spans
 
 
@@ -108,9 +126,11 @@ def painter(scene: Scene, width: int, height: int) -> list[Line]:
     now = situation(state, scene.now, scene.can_start)
     name = clean(state.campaign.name) if state.campaign else ""
     left: list[Span] = [(" ratchet ", "strong"), (name + " ", ""), (f" ● {now.word}", now.style)]
+    if now.word == state.replay:
+        left = [(" ratchet ", "strong"), (f" {clean(state.replay)} ", "accent_bar")]
     if height == 1:
         middle: list[Span] = [("  ", ""), *_best_spans(state)]
-        return [two_sided([*left, *middle], _waiting_spans(state), width, "bar")]
+        return [two_sided([*left, *middle], _waiting_spans(state, short=width < 100), width, "bar")]
     if height < 6 or width < 60:
         left_best = [(" ", ""), *_best_spans(state)] if width >= 60 else None
         if left_best is None:
@@ -129,6 +149,8 @@ def kept_spans(state: State) -> list[Span]:
     spans: list[Span] = [(f"{kept} kept", "good" if kept else "dim")]
     if crashed:
         spans += [(" · ", "faint"), (f"{crashed} crashed", "bad")]
+    if failed := state.steering.failed_drafts:
+        spans += [(" · ", "faint"), (one_or_more(failed, "failed draft"), "warn")]
     return [*spans, (" ", "")]
 
 
@@ -141,7 +163,7 @@ def tiny(scene: Scene, width: int, height: int, now: Situation) -> list[Line]:
         Line(((f"● {now.word}", now.style),)),
         Line(tuple(_best_spans(state))),
         Line(tuple(progress_spans(state, width))),
-        Line(tuple(_waiting_spans(state))),
+        Line(tuple(_waiting_spans(state, short=True))),
         Line(((clean(now.why), "dim"),)),
         Line(((clean(now.mend), "dim"),)),
         Line((("q leaves", "faint"),)),
@@ -155,8 +177,8 @@ def news(scene: Scene, width: int, now: Situation) -> Line:
     if state.asleep:
         told = f' asked before this engine started: "{asked(state.asleep[0])}"   c still do it   u withdraw'
         return Line(((fit(told, width), "alarm"),))
-    if state.requests and state.alive is False:
-        told = f' waits for an engine: "{asked(state.requests[0])}"   u withdraws it'
+    if state.alive is False and (waiting := to_withdraw(state, scene.actor)) is not None:
+        told = f' waits for an engine: "{asked(waiting)}"   u withdraws it'
         return Line(((fit(told, width), "warn"),))
     if state.notice is not None:
         return Line(((fit(" " + clean(state.notice.text), width), state.notice.style),))
@@ -185,7 +207,7 @@ def say(event: events.Event) -> str:
         case events.Calibrated(mean=mean, sigma=sigma, runs=runs):
             return f"calibrated: {mean:.5g}, sigma {sigma:.2g} over {runs} runs"
         case events.DecisionTaken(number=n, action=action, actor=actor):
-            return f"#{n} {action}ed by {actor}"
+            return f"#{n} {plain.DONE.get(action, action)} by {actor}"
         case events.EngineStarted(host=host, pid=pid):
             return f"engine started on {host} (pid {pid})"
         case events.EngineStopped(reason=reason):
@@ -194,6 +216,16 @@ def say(event: events.Event) -> str:
             return f"new protocol: {why}"
         case events.Warned(message=message, mend=mend):
             return f"{message}{' - ' + mend if mend else ''}"
+        case (
+            events.Steered()
+            | events.NoteUsed()
+            | events.AutopilotSet()
+            | events.SteppedBack()
+            | events.Plateau()
+            | events.BudgetReached()
+            | events.ConfigReloaded()
+        ):
+            return plain.line(event) or ""
     return ""
 
 

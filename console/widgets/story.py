@@ -89,7 +89,7 @@ def _labelled(label: str, text: str, style: str, width: int) -> list[Line]:
 
 
 def _verdict(row: ExperimentRow, width: int) -> list[Line]:
-    found = [Line(()), Line((("Verdict", "accent"),)), Line(tuple(verdict_spans(row)))]
+    found = [Line(()), Line((("Verdict", "accent"),)), Line(tuple(verdict_spans(row)[:1]))]
     if row.verdict is None:
         stage = f"it is in {clean(row.stage)}" if row.stage else "no run has ended yet"
         found.append(Line(((stage, "dim"),)))
@@ -104,13 +104,15 @@ def _verdict(row: ExperimentRow, width: int) -> list[Line]:
 
 def _decided(decisions: Sequence[DecisionRow], row: ExperimentRow, width: int) -> list[Line]:
     if not decisions:
-        waits = row.state in ("review", "keep_review")
-        return _section("Decisions", [("it waits for yours: q takes it to the live screen, enter looks at it there", "warn")] if waits else [], width)
-    told = [
+        if row.state not in ("review", "keep_review"):
+            return []
+        told = "it waits for yours: q takes it to the live screen, enter looks at it there"
+        return _section("Decisions", [(told, "warn")], width)
+    said = [
         (f"{when(one.at)}  {one.action} by {one.actor}" + (f": {one.reason}" if one.reason else ""), "")
         for one in decisions
     ]
-    return _section("Decisions", told, width)
+    return _section("Decisions", said, width)
 
 
 def _repairs(whole: Whole, width: int) -> list[Line]:
@@ -180,7 +182,7 @@ def trial_rows(
     at = next((i for i, one in enumerate(trials) if chosen is not None and one.id == chosen.id), 0)
     top = max(0, min(at - rows // 2, len(trials) - rows))
     for i, trial in enumerate(trials[top : top + rows], top):
-        word = trial.outcome or trial.state
+        word = clean(trial.outcome or trial.state)
         style = OUTCOMES.get(word, "live" if trial.state == "running" else "dim")
         spans: list[Span] = [
             ("● " if i == at else "  ", "live"),
@@ -210,11 +212,11 @@ def talk_lines(talk: Sequence[str], width: int) -> list[Line]:
     for text in talk:
         if text.startswith("=== ") and text.endswith(" ==="):
             tone = "" if "assistant" in text else "dim"
-            found.append(Line(((text.strip("= "), "strong"),)))
+            found.append(Line(((clean(text.strip("= ")), "strong"),)))
             continue
         if text.startswith("--- ") and text.endswith(" ---"):
             tone = "italic" if "thinking" in text else "dim"
-            found.append(Line(((text.strip("- "), "accent"),)))
+            found.append(Line(((clean(text.strip("- ")), "accent"),)))
             continue
         found += [Line(((part, tone),)) for part in wrap(text, max(10, width - 1))]
     return found

@@ -88,6 +88,9 @@ class ClaudeProposer:
         except RatchetError as fault:
             yield NoProposal("failed", Redaction().text(fault.message), fault.mend)
             return
+        if (nothing := _unworkable(brief, self._scope)) is not None:
+            yield nothing
+            return
         redaction = opened.redaction
         prompt = _redacted(written, redaction)
         ttl = cache_ttl(brief.trial_seconds, self._settings.without)
@@ -179,6 +182,25 @@ class ClaudeProposer:
                 "there is no API key", "set ANTHROPIC_API_KEY, or give [proposer] key_file or key_command"
             )
         return key
+
+
+def _unworkable(brief: Brief, scope: Scope) -> NoProposal | None:
+    """Asked before any money is spent: whether there is a file at all that Claude could read and change."""
+    refused = []
+    for path, content in sorted(brief.files.items()):
+        if scope.check(path) is None:
+            try:
+                content.decode("utf-8")
+            except UnicodeDecodeError:
+                refused.append(path)
+            else:
+                return None
+    why = f"{', '.join(refused[:5])} cannot be read as UTF-8 text" if refused else "no regular file matches"
+    return NoProposal(
+        "failed",
+        f"there is nothing to edit: {why} ([project] edit = {', '.join(brief.editable)})",
+        "name files under [project] edit that are UTF-8 text and tracked by git; a symbolic link is not followed",
+    )
 
 
 def _redacted(prompt: Prompt, redaction: Redaction) -> Prompt:

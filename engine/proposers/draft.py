@@ -15,8 +15,8 @@ from engine.proposers.written_paths import listed, said
 from engine.scope import Scope, matches
 from engine.types import FileChange
 
-LARGEST_FILE = 1 << 20  # bytes
-LARGEST_CHANGE = 4 << 20  # bytes, all changed files together
+LARGEST_FILE = 1 << 20  # bytes; one that was larger already may stay as large, and a little more
+LARGEST_CHANGE = 4 << 20  # bytes that all changed files together may grow by
 MOST_CHANGES = 100  # files
 VIEW_LENGTH = 60_000  # characters of one view; a 1,500-line script fits
 _LISTED = 240  # files of a folder
@@ -182,16 +182,16 @@ class Draft:
         self._now = after
 
     def _check_size(self, path: str, after: Mapping[str, bytes]) -> None:
-        if len(after.get(path, b"")) > LARGEST_FILE:
+        before = len(self._base.get(path, b""))
+        most = max(LARGEST_FILE, before + before // 8)
+        if len(after.get(path, b"")) > most:
             raise EditRejected(
-                f"{path} would have {len(after[path]):,} bytes; at most {LARGEST_FILE:,} are allowed",
+                f"{path} would have {len(after[path]):,} bytes; at most {most:,} are allowed",
                 "generate large data when the program runs instead of writing it down",
             )
         written = {p: c for p, c in after.items() if self._base.get(p) != c}
-        if sum(map(len, written.values())) > LARGEST_CHANGE:
-            raise EditRejected(
-                f"all changes together would have more than {LARGEST_CHANGE:,} bytes", "change less"
-            )
+        if sum(max(0, len(c) - len(self._base.get(p, b""))) for p, c in written.items()) > LARGEST_CHANGE:
+            raise EditRejected(f"all changes together would add more than {LARGEST_CHANGE:,} bytes", "change less")
         if len(written) + len(self._base.keys() - after.keys()) > MOST_CHANGES:
             raise EditRejected(f"more than {MOST_CHANGES} files would change", "change less at a time")
 

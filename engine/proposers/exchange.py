@@ -23,9 +23,11 @@ from engine.proposers.requests import TTL_SECONDS, Block, input_estimate, prefix
 from engine.proposers.showing import Showing
 from engine.proposers.stream import Response
 from engine.types import Message, Purse, StreamText, Usage
+from engine.utf8 import whole, whole_data
 
 SLOWEST_TOKENS = 8.0  # a second: a response that is slower than this is cut
 SHORTEST_TOTAL = 600.0  # seconds
+PURSE_SECONDS = 1.0  # between looks whether what others have set aside is settled
 BOOKING_SECONDS = 5.0  # that a cancelled draft waits for its money to be booked
 
 
@@ -77,6 +79,7 @@ class Exchange:
         ``kwargs``: of ``requests.build``; ``ttl``: of its stable prefix. Raises nothing of the service's.
         """
         failed = charged = 0
+        told = False
         while True:
             attempt = _Attempt(self._purse, self._clock, experiment, kwargs, ttl)
             ended: Answer | Fault | None = None
@@ -90,6 +93,14 @@ class Exchange:
                 assert ended is not None
                 yield ended
                 return
+            if ended.outcome == "over budget" and ended.again:
+                # Another draft's or a trial's worst case is in the way, not what was spent: giving up now would
+                # throw away what this conversation has cost. Nothing is held meanwhile, so this has an end.
+                if not told:
+                    told = True
+                    yield StreamText("tool", f"waits for money that is set aside: {ended.message}\n")
+                await self._clock.sleep(PURSE_SECONDS)
+                continue
             failed += 1
             charged += attempt.charged != "nothing"
             again = ended.again and failed < ATTEMPTS and charged < CHARGED_ATTEMPTS
@@ -111,7 +122,7 @@ class Exchange:
             try:
                 await attempt.reserve()
             except OverBudget as fault:
-                yield Fault("over budget", fault.message, fault.mend)
+                yield Fault("over budget", fault.message, fault.mend, again=fault.waits)
                 return
             except UnknownPrice as fault:
                 yield Fault("failed", fault.message, fault.mend)
@@ -197,7 +208,7 @@ class _Attempt:
             return None
         try:
             return _usage(self.model, self._start, self._delta, self._ttl)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             return None
 
     async def close(self, unbilled: bool, why: str) -> None:
@@ -266,8 +277,9 @@ def _answer(message: Any, inputs: Mapping[int, str], attempt: _Attempt) -> Answe
     for index, block in enumerate(message.content):
         if block.type == "tool_use":
             given = block.input if isinstance(block.input, dict) else {}
-            content.append({"type": "tool_use", "id": block.id, "name": block.name, "input": given})
-            calls.append(ToolCall(str(block.id), str(block.name), _whole(inputs.get(index, ""), block.input)))
+            name, id = whole(str(block.name)), whole(str(block.id))
+            content.append({"type": "tool_use", "id": id, "name": name, "input": given})
+            calls.append(ToolCall(id, name, _whole(inputs.get(index, ""), block.input)))
         elif block.type == "thinking":
             content.append({"type": "thinking", "thinking": block.thinking, "signature": block.signature})
         elif block.type == "text":
@@ -275,10 +287,9 @@ def _answer(message: Any, inputs: Mapping[int, str], attempt: _Attempt) -> Answe
                 content.append({"type": "text", "text": block.text})
         else:
             content.append(block.to_dict(exclude_none=True))
-    stop = str(message.stop_reason or "")
-    return Answer(
-        str(message.model or attempt.model), stop, tuple(content), tuple(calls), attempt.usage, attempt.category
-    )
+    stop, model = whole(str(message.stop_reason or "")), whole(str(message.model or attempt.model))
+    # It is sent back: half a surrogate pair in it could not be.
+    return Answer(model, stop, tuple(whole_data(content)), tuple(calls), attempt.usage, whole(attempt.category))
 
 
 def _whole(written: str, given: Any) -> dict[str, Any] | None:

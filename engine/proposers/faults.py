@@ -94,7 +94,8 @@ def _answered(error: BaseException, status: int, begun: bool) -> Fault:
     wait = None if in_stream else retry_after(getattr(getattr(error, "response", None), "headers", {}))
     patient = wait is None or wait <= LONGEST_WAIT
     impatient = "" if patient else f"the service asks to wait {wait:g} s: `ratchet resume` after that"
-    outcome, mend = "failed", _MENDS.get(status, impatient)
+    too_long = status == 400 and "too long" in words
+    outcome, mend = "failed", _MENDS.get(413 if too_long else status, impatient)
     if status == 429:
         outcome = "rate limited"
     elif status == 529:

@@ -6,6 +6,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from engine.utf8 import whole
+
 HIDDEN = "[key removed]"
 _KEYLIKE = re.compile(r"sk-ant-[A-Za-z0-9_-]{4,}")
 _START = re.compile(r"(?<![A-Za-z0-9])s(?:k(?:-(?:a(?:n(?:t(?:-[A-Za-z0-9_-]*)?)?)?)?)?)?\Z")
@@ -23,6 +25,8 @@ class Redaction:
         return "Redaction()"
 
     def text(self, text: str) -> str:
+        """Without a key; and whole, for what goes out is stored, printed or sent."""
+        text = whole(text)
         if self.__key:
             text = text.replace(self.__key, HIDDEN)
         return _KEYLIKE.sub(HIDDEN, text) if "sk-ant-" in text else text
@@ -38,7 +42,9 @@ class Redaction:
         return value
 
     def held(self, text: str) -> int:
-        """How many characters at the end of ``text`` may be the start of a key that goes on."""
+        """How many characters at the end of ``text`` may be the start of a key, or of a pair, that goes on."""
+        if "\ud800" <= text[-1:] < "\udc00":
+            return 1
         start = _START.search(text[-_LONGEST_HELD:])
         held = len(start.group()) if start else 0
         for length in range(min(len(self.__key) - 1, len(text)), held, -1):

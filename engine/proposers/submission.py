@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from engine.errors import EditRejected
-from engine.fencing import one_line
+from engine.fencing import clean, one_line
 from engine.proposers.lookups import settled_as
 from engine.proposers.static_check import DOUBT, ERROR, Problem
 from engine.proposers.tool_definitions import KINDS
@@ -65,7 +65,7 @@ def read(given: ToolInput, changes: tuple[FileChange, ...], fingerprint: str, br
         effect_reason=given.words("effect_reason", WORDS_LENGTH),
         refuted_by=given.words("refuted_by", WORDS_LENGTH),
         kind=given.choice("kind", KINDS),
-        despite=given.text("despite", "").strip()[:WORDS_LENGTH],
+        despite=clean(given.text("despite", "")).strip()[:WORDS_LENGTH],
         changes=changes,
         fingerprint=fingerprint,
         warnings=tuple(_warnings(title, brief)),

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 from engine.errors import EditRejected
+from engine.fencing import clean
 
 T = TypeVar("T")
 
@@ -36,8 +37,11 @@ class ToolInput:
         return value
 
     def words(self, name: str, most: int) -> str:
-        """A text that says something, at most ``most`` characters, whitespace around it taken off."""
-        value = self.text(name, "").strip()
+        """A text that says something, at most ``most`` characters, cleaned, whitespace around it taken off.
+
+        It goes to terminals, into commit messages and other briefs: no escape sequence may travel in it.
+        """
+        value = clean(self.text(name, "")).strip()
         if not value:
             raise EditRejected(f"{self._tool}: {name} is empty", "say it in words")
         if len(value) > most:

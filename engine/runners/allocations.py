@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import functools
-import itertools
 import os
 import platform
 import re
@@ -145,7 +144,9 @@ class Allocations:
         self._slots = tuple(slots)
         self._locks = lock_directory
         self._taken: dict[int, Allocation] = {}
-        self._shared = any(_overlap(a, b) for a, b in itertools.combinations(self._slots, 2))
+        parts = [part for slot in self._slots for part in (*slot.devices, *slot.cpus)]
+        self._shared = len(set(parts)) < len(parts)
+        self._names = {slot.slot for slot in self._slots}
 
     @property
     def capacity(self) -> int:
@@ -156,12 +157,13 @@ class Allocations:
         if attempt in self._taken:
             return self._taken[attempt]
         foreign = self._locked_devices()
+        names = {other.slot for other in self._taken.values()}
+        # Slots do not overlap one another: only what was adopted in another shape can, and that is rare.
+        strange = [other for other in self._taken.values() if other.slot not in self._names]
         for slot in self._slots:
-            taken = any(
-                slot.slot == other.slot or (not self._shared and _overlap(slot, other))
-                for other in self._taken.values()
-            )
-            if not taken and foreign.isdisjoint(slot.devices):
+            if slot.slot in names or (not self._shared and any(_overlap(slot, other) for other in strange)):
+                continue
+            if foreign.isdisjoint(slot.devices):
                 port = free_port({other.port for other in self._taken.values()})
                 self._taken[attempt] = Allocation(
                     slot.host, slot.slot, slot.devices, slot.cpus, port, slot.hardware

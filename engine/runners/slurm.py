@@ -12,6 +12,7 @@ import math
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
+from weakref import WeakValueDictionary
 
 from engine.clock import Clock
 from engine.errors import HostFault, StorageFull
@@ -65,7 +66,7 @@ class SlurmLauncher(DirectLauncher):
         self._options = options
         self._queue = queue
         self._clock = clock
-        self._starting: dict[str, asyncio.Lock] = {}
+        self._starting: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._asked: dict[str, float] = {}  # directories asked to end, and when
 
     # --- starting -----------------------------------------------------------------------------------
@@ -74,13 +75,12 @@ class SlurmLauncher(DirectLauncher):
         """Submit it, unless that was done. Raises HostFault (with Slurm's own words), StorageFull, UsageError."""
         seconds = allowance(plan)
         self.refuse_short(seconds)
-        async with self._starting.setdefault(plan.directory, asyncio.Lock()):
+        lock = self._starting.setdefault(plan.directory, asyncio.Lock())
+        async with lock:
             facts = await self.facts(plan.directory)
             if facts.job is None and facts.age is None and not facts.exit:
                 await self._write(plan, seconds)
                 await self._begin(plan, seconds)
-        if not self._starting[plan.directory].locked():
-            self._starting.pop(plan.directory, None)
         self._queue.hurry()
 
     def refuse_short(self, seconds: float) -> None:
@@ -109,6 +109,9 @@ class SlurmLauncher(DirectLauncher):
             [f"{plan.directory}/control/slurm.sh", *run_words(plan)],
         )
 
+    async def open(self) -> None:
+        """Before the first call of all others."""
+
     async def submit(self, directory: str, name: str, trials: int, seconds: float, script: Sequence[str]) -> str:
         """A job's number; one that was submitted from ``directory`` before is found again. Raises HostFault."""
         argv = commands.submit(self._options, trials, name, seconds, directory, script)
@@ -132,28 +135,29 @@ class SlurmLauncher(DirectLauncher):
         won = await super().cancel(directory)
         self._asked.setdefault(directory, self._clock.monotonic())
         try:
-            await self._hurry_end(await self.facts(directory), won)
+            await self._hurry_end(directory, won)
         except HostFault:
             pass  # the file control/cancel is enough, and a job that starts later finds the claim taken
         self._queue.hurry()
         return won
 
-    async def _hurry_end(self, facts: Facts, won: bool) -> None:
+    async def _hurry_end(self, directory: str, won: bool) -> None:
         """Beyond the files: take a job that never starts out of the queue, wake one that runs."""
+        facts = await self.facts(directory)
         number = facts.job
         if number is None and facts.submitted:
             number = await self._queue.live_namesake(facts.name, "")
         if number is not None and (won or not facts.exit):
             end = commands.cancel if won else functools.partial(commands.signal_batch, signal="TERM")
-            await self._queue.run(end(self._options, number))
+            await self._queue.run(end(self._options, number, facts.name))
 
     async def clear(self, directory: str) -> int:
         """A dead job's processes are Slurm's to kill; one that was requeued shall not start again."""
         self._asked.pop(directory, None)
         try:
-            number = (await self.facts(directory)).job
-            if number is not None:
-                await self._queue.run(commands.cancel(self._options, number))
+            facts = await self.facts(directory)
+            if facts.job is not None:
+                await self._queue.run(commands.cancel(self._options, facts.job, facts.name))
         except HostFault:
             pass  # it would find the claim taken
         return 0
@@ -162,47 +166,49 @@ class SlurmLauncher(DirectLauncher):
 
     async def standing(self, directory: str) -> AsyncGenerator[Standing, None]:
         """What the scheduler says of an attempt, at last why it is dead. Who has read its exit stops reading."""
-        number = await self._number(directory)
+        number, name = await self._number(directory)
         while True:
             successor = None
-            async with aclosing(self._of_job(directory, number)) as reports:
+            async with aclosing(self._of_job(directory, number, name)) as reports:
                 async for standing in reports:
-                    if standing.dead and (successor := await self._successor(directory, number)):
+                    if standing.dead and (successor := await self._successor(name, number)):
                         break  # it was submitted twice, and this is the one that left
                     yield standing
             if successor is None:
                 return
             number = successor
 
-    async def _number(self, directory: str) -> str:
-        """The attempt's job, once there is one."""
+    async def _number(self, directory: str) -> tuple[str, str]:
+        """The attempt's job, once there is one: its number and its name."""
         while True:
             try:
                 facts = await self.facts(directory)
-                if facts.job is not None:
-                    return facts.job
+                number = facts.job
+                if number is None and facts.submitted:
+                    number = await self._queue.live_namesake(facts.name, "")
+                if number is not None:
+                    return number, facts.name
             except HostFault:
                 pass
             await self._clock.sleep(self._options.poll)
 
-    async def _successor(self, directory: str, number: str) -> str | None:
+    async def _successor(self, name: str, number: str) -> str | None:
         while True:
             try:
-                facts = await self.facts(directory)
-                return await self._queue.live_namesake(facts.name, number) if facts.name else None
+                return await self._queue.live_namesake(name, number) if name else None
             except HostFault:
                 await self._clock.sleep(self._options.poll)
 
-    async def _of_job(self, directory: str, number: str) -> AsyncGenerator[Standing, None]:
+    async def _of_job(self, directory: str, number: str, name: str) -> AsyncGenerator[Standing, None]:
         gone, waited = 0, False
-        async with aclosing(self._queue.reports(number)) as reports:
+        async with aclosing(self._queue.reports(number, name)) as reports:
             async for report in reports:
                 gone = gone + 1 if report.phase is Phase.GONE else 0
                 dead = ""
                 if report.phase is Phase.ENDED:
                     dead = f"Slurm's job {number}: {report.words}{await self.said(directory)}"
                 elif report.phase is Phase.WAITING and not waited:
-                    dead = await self._requeued(directory, number)
+                    dead = await self._requeued(directory, number, name)
                 elif gone >= TIMES_GONE:
                     dead = await self._forgotten(directory, number)
                 # Asked once for each time in the queue: a job that still waits was not requeued since.
@@ -210,9 +216,9 @@ class SlurmLauncher(DirectLauncher):
                 yield Standing(report.words, dead)
                 await self._insist(directory, number, report)
 
-    async def _requeued(self, directory: str, number: str) -> str:
+    async def _requeued(self, directory: str, number: str, name: str) -> str:
         """Why a job that waits has run before, or ""."""
-        report = await self._queue.find(number)
+        report = await self._queue.find(number, name)
         if report.job is None or report.phase is not Phase.WAITING or not report.job.restarts:
             return ""
         if (await self._facts_or_none(directory)).age is None:
@@ -223,15 +229,18 @@ class SlurmLauncher(DirectLauncher):
         """Why a job that the controller does not know certainly runs no more, or ""."""
         facts = await self._facts_or_none(directory)
         if facts.age is None:
-            try:  # by taking its claim: even a controller that comes to its senses starts nothing then
-                if await super().cancel(directory):
-                    return f"Slurm knows no job {number}, and it had not started"
-            except (HostFault, StorageFull):
-                pass
-            return ""
+            return await self._give_up(directory, f"Slurm knows no such job {number}, and it had not started")
         if facts.age > facts.limit + OVERTIME_SECONDS:
-            return f"Slurm knows no job {number}, and its time limit has passed"
+            return f"Slurm knows no such job {number}, and its time limit has passed"
         return ""
+
+    async def _give_up(self, directory: str, why: str) -> str:
+        """``why``, once an attempt that has not started never will: whatever Slurm does, its claim is taken."""
+        try:
+            await self._transport.put(f"{directory}/control/given-up", why.encode() + b"\n")
+            return why if await super().cancel(directory) else ""
+        except (HostFault, StorageFull):
+            return ""
 
     async def _insist(self, directory: str, number: str, report: Report) -> None:
         asked = self._asked.get(directory)
@@ -248,17 +257,18 @@ class SlurmLauncher(DirectLauncher):
             pass  # tried again
 
     async def _end_hard(self, directory: str, number: str) -> None:
-        await self._queue.run(commands.cancel(self._options, number))
+        name = (await self.facts(directory)).name
+        await self._queue.run(commands.cancel(self._options, number, name))
 
     async def last_word(self, directory: str, seconds: float) -> Job | None:
         """The state in which Slurm has ended or requeued the attempt's job; None when it does not say by then."""
         until = self._clock.monotonic() + seconds
         while True:
             try:
-                number = (await self.facts(directory)).job
-                if number is None:
+                facts = await self.facts(directory)
+                if facts.job is None:
                     return None
-                job = (await self._queue.find(number)).job
+                job = (await self._queue.find(facts.job, facts.name)).job
                 if job is not None and (job.phase is Phase.ENDED or (job.phase is Phase.WAITING and job.restarts)):
                     return job
             except HostFault:
@@ -271,16 +281,20 @@ class SlurmLauncher(DirectLauncher):
         """What ``control/exit`` means: Slurm ends jobs by the signal that also cancels an attempt."""
         facts = await self._facts_in_the_end(directory)
         code = exit.steps[-1].code if exit.steps else 0
+        if facts.given_up and not exit.steps and not facts.asked:
+            return Lost(facts.given_up)
         if facts.cancel and not facts.asked:
             # Whatever the exit says: a script that saves itself on SIGTERM ends well, and early.
             return await self._ended_by(directory, exit)
         if facts.asked and exit.reason == "failed" and code > 128:
             return replace(exit, reason="cancelled")
-        if exit.reason == "failed" and code == 128 + 9:
-            job = await self.last_word(directory, KILLED_SECONDS)
-            if job is not None and job.state == "OUT_OF_MEMORY":
-                return replace(exit, reason="memory")
+        if exit.reason == "failed" and code == 128 + 9 and await self._out_of_memory(directory):
+            return replace(exit, reason="memory")
         return exit
+
+    async def _out_of_memory(self, directory: str) -> bool:
+        job = await self.last_word(directory, KILLED_SECONDS)
+        return job is not None and job.state == "OUT_OF_MEMORY"
 
     async def _ended_by(self, directory: str, exit: Exited) -> Exited | Lost:
         job = await self.last_word(directory, LAST_WORD_SECONDS)

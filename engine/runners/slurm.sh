@@ -15,7 +15,8 @@
 #   jobname limit      the job's name; its time limit in seconds
 #   submitted jobid    before sbatch is called; what it answered (a step's: its allocation)
 #   asked              we want it ended: an end without this was somebody else's doing
-#   node.env           what Slurm gave to it on its node          slurm.log   what the batch script printed
+#   given-up           why its claim was taken: it never starts
+#   node.env nodename  what Slurm gave to it on its node, and that node    slurm.log srun.log   what they said
 #   shown/control/     all that may be read from another machine: all but what names processes
 set -u
 
@@ -61,7 +62,7 @@ run() { # ATTEMPT GPUS WRAP...
             printf 'export %s_NUM_THREADS="${%s_NUM_THREADS-%s}"\n' "$name" "$name" "$threads"
         done ;;
         esac
-    } >control/node.env.$$ && mv control/node.env.$$ control/node.env || exit 73
+    } >control/node.env.$$ && printf '%s\n' "${SLURMD_NODENAME-}" >control/nodename && mv control/node.env.$$ control/node.env || exit 73
     exec sh control/job.sh "$attempt"
 }
 
@@ -85,12 +86,13 @@ life() {
 
 pilot() { # ends by itself: an engine that was killed leaves no allocation behind
     cd "$1" || exit 66
-    quiet=0 last=''
+    quiet=0 last='' nap=5
+    [ "$2" -ge 10 ] || nap=1
     while [ "$quiet" -lt "$2" ]; do
-        sleep 5
+        sleep "$nap"
         beat=''
         { read -r beat <beat; } 2>/dev/null
-        quiet=$((quiet + 5))
+        quiet=$((quiet + nap))
         [ "$beat" = "$last" ] || quiet=0
         last=$beat
         # Trials go on without an engine, and are not to be cut off.
@@ -108,7 +110,7 @@ facts() {
     for name in exit cancel asked submitted; do
         [ ! -e "$name" ] || printf '%s 1\n' "$name"
     done
-    for name in jobid limit jobname; do
+    for name in jobid limit jobname nodename given-up; do
         { read -r value <"$name" && printf '%s %s\n' "$name" "$value"; } 2>/dev/null
     done
     # The file server's own clock, which claim's time is of.
@@ -121,9 +123,12 @@ facts() {
 
 shown() {
     cd "$1/control" && mkdir -p shown/control || exit 1
-    for name in log steps plan.json plan.sh hole exit; do
+    for name in steps plan.json plan.sh hole exit; do
         ln -sf "../../$name" "shown/control/$name" || exit 1
     done
+    # Its size is asked of the name itself, and a symbolic link has one of its own. The job only adds to it.
+    : >>log || exit 1
+    [ shown/control/log -ef log ] || ln -f log shown/control/log || exit 1
     echo shown
 }
 
@@ -150,7 +155,7 @@ step() { # ATTEMPT JOB SRUN...
     cd "$1/control" || exit 1
     keep "$2" || exit 1
     shift 2
-    # It may be killed once the step runs: the step goes on.
+    # Detached: srun has to live for as long as its step, which ends with it.
     exec </dev/null >srun.log 2>&1
     setsid -f true && exec setsid -f "$@"
     if command -v setsid >/dev/null; then set -- setsid "$@"; fi

@@ -24,6 +24,8 @@ class Facts:
     name: str
     limit: float
     said: str
+    node: str = ""  # as Slurm calls it
+    given_up: str = ""  # why it will never start
 
 
 @functools.cache
@@ -74,6 +76,8 @@ def parse_facts(text: str) -> Facts:
         job=parse_submitted(values.get("jobid", "")),
         name=values.get("jobname", ""),
         limit=math.inf if limit is None else limit,
+        given_up=values.get("given-up", ""),
+        node=values.get("nodename", ""),
         said="".join(c for c in values.get("said", "") if c.isprintable())[:300],
     )
 

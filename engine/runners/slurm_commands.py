@@ -1,7 +1,7 @@
 """Slurm's commands: what is asked, and how the answers are read. Pure.
 
 Relied on, the same from Slurm 21 to 25: ``sbatch --parsable``; ``squeue --noheader --states=all --jobs
---format`` with %i %T %L %N %r, and ``--steps`` with %i %j; ``scontrol --oneliner show job``; ``sacct
+--format`` with %i %T %L %N %j %r, and ``--steps`` with %i %j; ``scontrol --oneliner show job``; ``sacct
 --parsable2``; ``scancel --batch --signal``; ``srun --jobid --exact --overlap``. Nothing else of their output
 is read, and a word that is not known here is never evidence.
 """
@@ -36,9 +36,9 @@ _STATES = {
 }
 PHASES = {state: phase for phase, states in _STATES.items() for state in states.split()}
 
-QUEUE_FORMAT = "job|%i|%T|%L|%N|%r|end"  # the marks at both ends show a line that was cut or is no answer
+QUEUE_FORMAT = "job|%i|%T|%L|%N|%j|%r|end"  # the marks at both ends show a line that was cut or is no answer
 STEPS_FORMAT = "step|%i|%j|end"
-HISTORY_FIELDS = "JobIDRaw,State,NodeList"
+HISTORY_FIELDS = "JobIDRaw,State,NodeList,JobName"
 GRACE_SECONDS = 60.0  # around a trial's own deadlines: start, sweep, exit
 
 
@@ -52,6 +52,7 @@ class Job:
     nodes: str = ""
     seconds_left: float | None = None
     restarts: int = 0
+    name: str = ""
 
     @property
     def phase(self) -> Phase:
@@ -121,19 +122,20 @@ def history(options: SlurmOptions, number: str) -> list[str]:
     return [options.command("sacct"), *asked]
 
 
-def cancel(options: SlurmOptions, number: str) -> list[str]:
-    return [options.command("scancel"), number]
+def cancel(options: SlurmOptions, number: str, name: str) -> list[str]:
+    """End a job, if that is still its name; or a step ("17.3", without a name)."""
+    return [options.command("scancel"), *([f"--name={name}"] if name else []), number]
 
 
-def signal_batch(options: SlurmOptions, number: str, signal: str) -> list[str]:
+def signal_batch(options: SlurmOptions, number: str, name: str, signal: str) -> list[str]:
     """To the batch script alone, not to what it started."""
-    return [options.command("scancel"), "--batch", f"--signal={signal}", number]
+    return [options.command("scancel"), f"--name={name}", "--batch", f"--signal={signal}", number]
 
 
 def run_step(options: SlurmOptions, number: str, name: str, seconds: float, words: Sequence[str]) -> list[str]:
-    """One trial in the allocation ``number``, with a share of its own, or not at all."""
+    """One trial in the allocation ``number``, with a share of its own within ``seconds``, or not at all."""
     own = [f"--jobid={number}", f"--job-name={name}", "--exact", "--nodes=1", "--ntasks=1", *options.step]
-    # No bytes come through srun, which may die before the step: the trial's output is in its directory.
+    # No bytes come through srun: the trial's output is in its directory.
     quiet = ["--input=none", "--output=none", "--error=none", f"--immediate={seconds:.0f}"]
     return [options.command("srun"), *own, *quiet, *words]
 
@@ -187,24 +189,24 @@ def parse_queue(text: str) -> dict[str, Job]:
         # A reason is anybody's text and may hold the separator.
         if (
             first != "job"
-            or len(fields) < 6
+            or len(fields) < 7
             or fields[-1] != "end"
             or not re.fullmatch(r"\d+", fields[0], re.ASCII)
         ):
             continue
-        number, state, left, nodes = fields[:4]
-        reason = _clean("|".join(fields[4:-1]))
-        found[number] = Job(number, _state(state), reason, _clean(nodes), parse_limit(left))
+        number, state, left, nodes, name = fields[:5]
+        reason = _clean("|".join(fields[5:-1]))
+        found[number] = Job(number, _state(state), reason, _clean(nodes), parse_limit(left), 0, name)
     return found
 
 
-def parse_steps(text: str) -> dict[str, set[str]]:
-    """Names of running steps, by job."""
-    found: dict[str, set[str]] = {}
+def parse_steps(text: str) -> dict[str, dict[str, str]]:
+    """Running steps of each job: their ids by name."""
+    found: dict[str, dict[str, str]] = {}
     for line in text.splitlines():
-        match = re.fullmatch(r"step\|(\d+)\.[^|]*\|(.*)\|end", line.strip(), re.ASCII)
+        match = re.fullmatch(r"step\|((\d+)\.[^|]*)\|(.*)\|end", line.strip(), re.ASCII)
         if match:
-            found.setdefault(match[1], set()).add(match[2])
+            found.setdefault(match[2], {})[match[3]] = match[1]
     return found
 
 
@@ -223,6 +225,7 @@ def parse_show(text: str, number: str) -> Job | None:
         _clean(values.get("NodeList", "")),
         None,
         int(restarts) if re.fullmatch(r"\d{1,6}", restarts, re.ASCII) else 0,
+        values.get("JobName", ""),
     )
 
 
@@ -230,8 +233,8 @@ def parse_history(text: str, number: str) -> Job | None:
     """``sacct``. None unless it has the job."""
     for line in text.splitlines():
         fields = line.strip().split("|")
-        if len(fields) == 3 and fields[0] == number:
-            return Job(number, _state(fields[1]), nodes=_clean(fields[2]))
+        if len(fields) == 4 and fields[0] == number:
+            return Job(number, _state(fields[1]), nodes=_clean(fields[2]), name=fields[3])
     return None
 
 

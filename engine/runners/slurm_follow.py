@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Protocol
+from typing import Protocol, cast
 
 from engine.clock import Clock
 from engine.errors import HostFault
@@ -48,22 +48,22 @@ class ScheduledAttempt:
 
     async def follow(self, offset: int) -> AsyncGenerator[FollowItem, None]:
         """As ``Host.follow``."""
-        async for item in self._find():
-            yield item
+        async with aclosing(self._find()) as found:
+            async for item in found:
+                yield item
         shown = f"{self._directory}/control/shown"
         async with aclosing(self._scheduler.standing(self._directory)) as news:
-            files = aiter(self._transport.follow(shown, offset))
-            async for item in self._merge(files, news):
-                yield item
+            files = cast(AsyncGenerator[FollowItem, None], self._transport.follow(shown, offset))
+            async with aclosing(files), aclosing(self._merge(files, news)) as merged:
+                async for item in merged:
+                    yield item
 
     async def _find(self) -> AsyncGenerator[FollowItem, None]:
         """Until the attempt's files are there to be read."""
         while True:
             try:
                 # On a full disk it says so, and is made when there is room again.
-                done = await self._transport.run(
-                    ["sh", "-s", "shown", self._directory], input=slurm_script()
-                )
+                done = await self._transport.run(["sh", "-s", "shown", self._directory], input=slurm_script())
                 if done.stdout.strip().endswith(b"shown"):
                     break
                 words = f"the attempt's directory cannot be read: {done.complaint}"
@@ -98,7 +98,7 @@ class ScheduledAttempt:
                         read = item.result()
                     except StopAsyncIteration:
                         return
-                    async for told in self._told(read):
+                    for told in await self._told(read):
                         yield told
                         if isinstance(told, Exited | Lost):
                             return
@@ -115,14 +115,18 @@ class ScheduledAttempt:
                 if one is not None:
                     one.cancel()
                     await asyncio.gather(one, return_exceptions=True)
-            await files.aclose()
 
-    async def _told(self, item: FollowItem) -> AsyncGenerator[FollowItem, None]:
+    async def _told(self, item: FollowItem) -> list[FollowItem]:
+        """What one item of the files means; ``Started`` comes before the first."""
+        items: list[FollowItem] = []
         if not self._started and not isinstance(item, Unreachable | Reached):
             self._started = True
             if identity := await self._identity():
-                yield Started(identity)
-        yield await self._scheduler.outcome(self._directory, item) if isinstance(item, Exited) else item
+                items.append(Started(identity))
+        if isinstance(item, Exited):
+            item = await self._scheduler.outcome(self._directory, item)
+        items.append(item)
+        return items
 
     async def _identity(self) -> str:
         """``control/pid``; "" when there is none, for it was cancelled before it started."""

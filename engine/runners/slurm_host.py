@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, cast
 
 from engine import sandbox
 from engine.clock import Clock
@@ -72,6 +72,11 @@ class SlurmHost:
         # Slurm chooses them when a job starts; until then they have a kind and a number, and no UUID.
         self._devices = tuple(Device(f"{name}-gpu{n}", n, kind, 0) for n in range(count))
 
+    @property
+    def directory(self) -> str:
+        """Where trials go, on the file system that the nodes share."""
+        return str(self._files.directory)
+
     # --- opening ------------------------------------------------------------------------------------
 
     async def open(self) -> None:
@@ -83,10 +88,11 @@ class SlurmHost:
         allocations = Allocations(self._make_slots(), "")
         given = (self._transport, self._options, allocations, self._queue, self._clock)
         if self._options.pilot or self._within:
-            root = f"{self._files.directory}/pilots"
+            root = f"{self.directory}/pilots"
             self._launcher = PilotLauncher(*given, root=root, slots=self._slots, within=self._within)
         else:
             self._launcher = SlurmLauncher(*given)
+        await self._launcher.open()
 
     def _make_slots(self) -> tuple[Allocation, ...]:
         shape = [f"{key} {value}" for key, value in self._options.given if key in ("partition", "constraint")]
@@ -126,12 +132,14 @@ class SlurmHost:
         for one in filter(None, wanted.split(",")):
             if one not in found:
                 names = ", ".join(sorted(found)) or "none"
-                raise HostFault(f"{self.name}: there is no partition {one}; there are: {names}", "name one of them")
+                raise HostFault(
+                    f"{self.name}: there is no partition {one}; there are: {names}", "name one of them"
+                )
             if not found[one]:
                 raise HostFault(f"{self.name}: partition {one} is down", "name another, or wait")
 
     async def _look_at_a_node(self) -> Containment:
-        """What a compute node proves: that it sees our files, and how it contains. Else why it could not be asked."""
+        """What a node proves: that it sees our files, and how it contains. Else why none could be asked."""
         if self._within:
             return await self._probe(self._within)
         name = f"ratchet-probe-{secrets.token_hex(4)}"
@@ -145,23 +153,23 @@ class SlurmHost:
             with suppress(HostFault):
                 number = await self._queue.live_namesake(name, "")
                 if number is not None:
-                    await self._queue.run(commands.cancel(self._options, number))
+                    await self._queue.run(commands.cancel(self._options, number, name))
             why = f"no compute node could be asked within {self._options.probe:g} s ({done.complaint})"
             return Containment("sweep", (), f"{why}: shared files and containment are unproved", {"unshare": why})
         try:
             return await self._probe(number)
         finally:
             with suppress(HostFault):
-                await self._queue.run(commands.cancel(self._options, number))
+                await self._queue.run(commands.cancel(self._options, number, name))
 
     async def _probe(self, number: str) -> Containment:
         node = NodeTransport(self._transport, self._options, number)
         await self._check_shared(node)
-        return await sandbox.climb(self._clock, sandbox.LADDER, node)
+        return await sandbox.climb(self._clock, sandbox.LADDER, cast(Transport, node))
 
     async def _check_shared(self, node: NodeTransport) -> None:
         token = secrets.token_hex(8)
-        path = f"{self._files.directory}/shared-{token}"
+        path = f"{self.directory}/shared-{token}"
         await self._transport.put(path, token.encode())
         try:
             seen = await node.run(["sh", "-c", 'cat "$1" && echo "$1" >"$1.back"', "sh", path])
@@ -170,7 +178,7 @@ class SlurmHost:
                 if back.code == 0:
                     return
             raise HostFault(
-                f"{self.name}: a compute node does not see {self._files.directory} as it is here ({seen.complaint})",
+                f"{self.name}: a compute node does not see {self.directory} as it is here ({seen.complaint})",
                 "name a directory on a file system that the nodes share: [[hosts]] directory = ...",
             )
         finally:
@@ -226,10 +234,11 @@ class SlurmHost:
 
     async def _follow(self, directory: str, offset: int) -> AsyncGenerator[FollowItem, None]:
         attempt = ScheduledAttempt(self._transport, self._opened, self._clock, directory, self._settle)
-        async for item in attempt.follow(offset):
-            if isinstance(item, Lost):
-                await self._opened.clear(directory)
-            yield item
+        async with aclosing(attempt.follow(offset)) as items:
+            async for item in items:
+                if isinstance(item, Lost):
+                    await self._opened.clear(directory)
+                yield item
 
     async def stage(self, directory: str, archive: str, links: Mapping[str, str]) -> None:
         await self._files.stage(directory, archive, links)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -21,18 +21,19 @@ COMMAND_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """One answer about one job. ``steps``: names of its running ones; None when not asked or not known."""
+    """One answer about one job. ``steps``: ids of its running ones by name; None when not asked or not known."""
 
     phase: Phase
     words: str
     job: Job | None = None
-    steps: frozenset[str] | None = None
+    steps: Mapping[str, str] | None = None
 
 
 class _Mailbox:
     """Holds the newest report for one reader."""
 
-    def __init__(self, steps: bool) -> None:
+    def __init__(self, name: str, steps: bool) -> None:
+        self.name = name
         self.steps = steps
         self._report: Report | Exception | None = None
         self._arrived = asyncio.Event()
@@ -61,9 +62,12 @@ class SlurmQueue:
         self._poller: asyncio.Task[None] | None = None
         self._fresh = asyncio.Event()
 
-    async def reports(self, number: str, *, steps: bool = False) -> AsyncGenerator[Report, None]:
-        """What each poll says of a job, for as long as it is read. A slow reader gets the newest."""
-        box = _Mailbox(steps)
+    async def reports(self, number: str, name: str, *, steps: bool = False) -> AsyncGenerator[Report, None]:
+        """What each poll says of a job, for as long as it is read. A slow reader gets the newest.
+
+        ``name``: the job's; a controller that lost its memory gives numbers again. "" is any.
+        """
+        box = _Mailbox(name, steps)
         self._readers.setdefault(number, []).append(box)
         self._fresh.set()
         if self._poller is None or self._poller.done():
@@ -94,7 +98,9 @@ class SlurmQueue:
         try:
             while self._readers:
                 self._fresh.clear()
-                for number, report in (await self.look(dict(self._readers))).items():
+                steps = [number for number, boxes in self._readers.items() if any(box.steps for box in boxes)]
+                wanted = {number: boxes[0].name for number, boxes in self._readers.items()}
+                for number, report in (await self.look(wanted, steps)).items():
                     for box in self._readers.get(number, ()):
                         box.put(report)
                 with suppress(TimeoutError):
@@ -105,42 +111,41 @@ class SlurmQueue:
                 for box in boxes:
                     box.put(fault)
 
-    async def look(self, wanted: dict[str, list[_Mailbox]]) -> dict[str, Report]:
-        """One report for each job. Never raises for what a machine or a command does."""
+    async def look(self, wanted: Mapping[str, str], steps_of: Sequence[str] = ()) -> dict[str, Report]:
+        """One report for each job of ``wanted``, number -> name. Never raises for what a machine does."""
         found: dict[str, Report] = {}
         try:
             done = await self.run(commands.queue(self._options, wanted))
             answered = done.code == 0 or commands.says_unknown_job(_both(done))
             jobs = commands.parse_queue(_text(done)) if done.code == 0 else {}
-            running = await self._steps(wanted)
+            running = await self._steps(steps_of)
         except HostFault as fault:
             return dict.fromkeys(wanted, Report(Phase.UNKNOWN, fault.message))
         if not answered:
             words = f"squeue: {done.complaint}"
             return dict.fromkeys(wanted, Report(Phase.UNKNOWN, words))
         absent = 0
-        for number in wanted:
+        for number, name in wanted.items():
             job = jobs.get(number)
             absent += job is None
-            if job is not None:
-                steps = None if running is None else frozenset(running.get(number, ()))
+            if job is not None and name not in ("", job.name):
+                found[number] = _gone(number)
+            elif job is not None:
+                steps = None if running is None else running.get(number, {})
                 found[number] = Report(job.phase, job.words, job, steps)
             elif absent <= CLOSE_LOOKS:
-                found[number] = await self.find(number)
+                found[number] = await self.find(number, name)
             else:
                 found[number] = Report(Phase.UNKNOWN, "squeue leaves it out")
         return found
 
-    async def _steps(self, wanted: dict[str, list[_Mailbox]]) -> dict[str, set[str]] | None:
-        numbers = [number for number, boxes in wanted.items() if any(box.steps for box in boxes)]
+    async def _steps(self, numbers: Sequence[str]) -> dict[str, dict[str, str]] | None:
         if not numbers:
             return None
         done = await self.run(commands.steps(self._options, numbers))
-        found = commands.parse_steps(_text(done)) if done.code == 0 else {}
-        # An allocation's own batch step is always there: a list without any step is no list.
-        return found or None
+        return commands.parse_steps(_text(done)) if done.code == 0 else None
 
-    async def find(self, number: str) -> Report:
+    async def find(self, number: str, name: str) -> Report:
         """A closer look at one job: scontrol, then the accounting database."""
         try:
             done = await self.run(commands.show(self._options, number))
@@ -149,11 +154,13 @@ class SlurmQueue:
                 past = await self.run(commands.history(self._options, number))
                 job = commands.parse_history(_text(past), number) if past.code == 0 else None
                 if job is None:
-                    return Report(Phase.GONE, f"Slurm knows no job {number} any more")
+                    return _gone(number)
         except HostFault as fault:
             return Report(Phase.UNKNOWN, fault.message)
         if job is None:
             return Report(Phase.UNKNOWN, f"scontrol: {done.complaint}")
+        if name not in ("", job.name):
+            return _gone(number)
         return Report(job.phase, job.words, job)
 
     async def live_namesake(self, name: str, number: str) -> str | None:
@@ -163,6 +170,10 @@ class SlurmQueue:
             raise HostFault(f"squeue: {done.complaint}")
         jobs = commands.parse_queue(_text(done)).values()
         return next((job.number for job in jobs if job.number != number and job.phase is not Phase.ENDED), None)
+
+
+def _gone(number: str) -> Report:
+    return Report(Phase.GONE, f"Slurm knows no such job {number} any more")
 
 
 def _text(done: Completed) -> str:

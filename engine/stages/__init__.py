@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.clock import Clock
 from engine.config import Config
-from engine.environment import EnvironmentPaths
+from engine.fleet import Fleet
 from engine.ledger import Ledger
-from engine.runners import Host
+from engine.stages.pacing import Pace
 from engine.store.core import StoreThread
 from engine.store.reading import CampaignRow, ExperimentRow, TrialRow
 from engine.types import Proposer
@@ -31,6 +32,14 @@ class Situation:
     drafted: int  # proposals so far, all told
     finished: dict[int, int]  # experiment that is measured -> finished runs of its two versions
 
+    @cached_property
+    def by_version(self) -> dict[int, list[TrialRow]]:
+        """The open trials."""
+        found: dict[int, list[TrialRow]] = {}
+        for trial in self.trials:
+            found.setdefault(trial.version, []).append(trial)
+        return found
+
 
 @dataclass
 class Setting:
@@ -40,12 +49,12 @@ class Setting:
     config: Config
     store: StoreThread
     workspace: Workspace
-    host: Host
+    fleet: Fleet
     proposer: Proposer
     clock: Clock
     state: Path
-    environment: EnvironmentPaths
     pause: Callable[[str, str], Awaitable[None]]
     wake: Callable[[], None]
     ledger: Ledger | None = None  # None: nothing here costs money
+    pace: Pace = field(default_factory=Pace)
     desk: TrialDesk = field(init=False)

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import shutil
+from dataclasses import replace
 
 from engine import context
-from engine.errors import EditRejected
+from engine.errors import EditRejected, RatchetError
 from engine.failpoints import hit
 from engine.ledger import Room
 from engine.line_merge import merge_files
@@ -28,14 +30,18 @@ from engine.types import (
     Message,
     NoProposal,
     Proposal,
+    Proposer,
     Remaining,
     StreamText,
     Verdict,
 )
 from engine.types import ExperimentState as S
 
+log = logging.getLogger("ratchet.drafting")
+
 STREAM_SECONDS = 0.2  # text reaches a console within 300 ms: this, a commit, and the console's look
 FAILED_DRAFTS = 3  # in a row: then the proposer needs a person
+DRAFTS_AT_ONCE = 64  # begun by one turn
 KEEPS_WAITING = 8  # unanswered: then more of them would only wait too
 
 
@@ -53,24 +59,35 @@ class Drafting:
         self._failed_drafts = 0
         self._plateau_told = 0  # proposals when it was told
 
-    async def ahead(self, now: Situation, limit: str) -> None:
-        """Keep ``drafts`` proposals ahead of the devices, within the limits."""
+    async def ahead(self, now: Situation, limit: str, left: int | None = None) -> None:
+        """Keep ``drafts`` proposals ahead of the devices, within the limits (``left`` more, None: any number)."""
         ahead = sum(e.state in (S.DRAFTING, S.REVIEW, S.READY) for e in now.experiments)
         waiting = sum(e.state == S.KEEP_REVIEW for e in now.experiments)
         if self.exhausted or limit or not await self._can_pay():
             return
-        if ahead >= self.setting.config.proposer.drafts or waiting >= KEEPS_WAITING:
+        missing = self._wanted(now) - ahead
+        if missing <= 0 or waiting >= KEEPS_WAITING:
             return
         if not now.campaign.calibration and not now.trials:
             return  # let the calibration queue first
         if self.setting.proposer.name == Author.SEARCH and any(e.state == S.DRAFTING for e in now.experiments):
             return  # it takes milliseconds: each draft sees the one before it, so that no two propose the same
         author = Author(self.setting.proposer.name)
-        await self.setting.store.write(
-            writes.new_experiment, now.campaign.id, author, await self._next_repair(now.campaign, author)
-        )
-        hit("experiment.created")
+        if author == Author.SEARCH or left is not None:
+            missing = min(missing, 1 if author == Author.SEARCH else max(left or 0, 0))
+        for _ in range(min(missing, DRAFTS_AT_ONCE)):
+            await self.setting.store.write(
+                writes.new_experiment, now.campaign.id, author, await self._next_repair(now.campaign, author)
+            )
+            hit("experiment.created")
         self.setting.wake()
+
+    def _wanted(self, now: Situation) -> int:
+        """Proposals ahead of the devices: what the file says, or what the times need."""
+        config = self.setting.config
+        return config.proposer.drafts or self.setting.pace.drafts(
+            self.setting.fleet.capacity, config.trial.train_seconds, len(now.trials)
+        )
 
     async def _can_pay(self) -> bool:
         """Whether what was last refused would fit now. What is only set aside may become free again: it waits."""
@@ -101,9 +118,14 @@ class Drafting:
 
     async def draft(self, now: Situation, experiment: ExperimentRow) -> None:
         campaign = now.campaign
-        files = await self.setting.workspace.files(campaign.incumbent_sha, self._shown())
+        proposer = self.setting.proposer  # the same from here to the end, whatever ratchet.toml says meanwhile
+        if experiment.author != proposer.name:
+            # The row was made for another one, before ratchet.toml changed: what that was to mend still waits.
+            await self.setting.store.write(writes.redrafted_by, experiment.id, Author(proposer.name))
+            experiment = replace(experiment, author=proposer.name, repairs=None)
+        files = await self.setting.workspace.files(campaign.incumbent_sha, self._shown(proposer))
         checkout = self.setting.state / "drafts" / str(experiment.number)
-        if self.setting.proposer.name == Author.COMMAND:
+        if proposer.name == Author.COMMAND:
             # An engine that died while drafting left its copy half edited: a draft starts from the base.
             await asyncio.to_thread(shutil.rmtree, checkout, ignore_errors=True)
             await self.setting.workspace.checkout(campaign.incumbent_sha, checkout)
@@ -118,7 +140,10 @@ class Drafting:
             failure=await self._failure(campaign, experiment),
         )
         await self._tell_plateau(campaign, brief)
-        proposal = await self._propose(experiment, brief)
+        begun = self.setting.clock.monotonic()
+        proposal = await self._propose(proposer, experiment, brief)
+        if isinstance(proposal, Proposal):
+            self.setting.pace.proposed(self.setting.clock.monotonic() - begun)
         hit("draft.proposed")
         if isinstance(proposal, NoProposal):
             await self._no_proposal(experiment, proposal)
@@ -148,7 +173,7 @@ class Drafting:
         target, asked = self._reviewing.asked(diff)
         await self.setting.workspace.hold(campaign.name, str(experiment.number), candidate.sha)
         hit("draft.candidate")
-        await self.setting.store.write(
+        twin = await self.setting.store.write(
             writes.proposal_stored,
             experiment.id,
             campaign.incumbent,
@@ -161,19 +186,21 @@ class Drafting:
             asked,
         )
         hit("draft.stored")
+        if twin is not None:
+            log.info("experiment %d is the same program as %d, handed in at once", experiment.number, twin)
         told = [note.id for note in brief.notes if note.id]
         if told:
             await self.setting.store.write(writes.notes_used, experiment.id, told)
         await asyncio.to_thread(shutil.rmtree, checkout, ignore_errors=True)
 
-    async def _propose(self, experiment: ExperimentRow, brief: Brief) -> Proposal | NoProposal:
-        """Follow the proposer's stream to its end, batching what it shows."""
+    async def _propose(self, proposer: Proposer, experiment: ExperimentRow, brief: Brief) -> Proposal | NoProposal:
+        """Follow the proposer's stream to its end, batching what it shows. What it raises is a failed draft."""
         shown = _Shown(self.setting, experiment.id)
         flushing = asyncio.create_task(shown.flush_on_time())
         answer: Proposal | NoProposal = NoProposal("failed", "the proposer ended without a proposal")
         try:
             # Closed here and now when this draft is cancelled: an open stream is an open booking.
-            async with contextlib.aclosing(self.setting.proposer.propose(brief)) as items:
+            async with contextlib.aclosing(proposer.propose(brief)) as items:
                 async for item in items:
                     if isinstance(item, StreamText):
                         shown.add(item)
@@ -182,6 +209,12 @@ class Drafting:
                         await self.setting.store.write(writes.add_transcript, experiment.id, [item])
                     else:
                         answer = item
+        except RatchetError:
+            raise  # of the store, and the like: no fault of the proposer's
+        except Exception as error:
+            # A night's campaign must not end with one draft; three of them in a row ask for a person.
+            log.exception("the draft of experiment %d failed", experiment.number)
+            answer = NoProposal("failed", f"the proposer failed: {error!r}"[:500], "see engine.log")
         finally:
             flushing.cancel()
         await shown.flush()
@@ -201,6 +234,8 @@ class Drafting:
             self.exhausted = f"the proposer has nothing more to propose: {answer.message}"
         elif answer.outcome == "over budget":
             self._short = answer.message
+        elif answer.outcome == "gave up" and experiment.repairs is not None:
+            pass  # as it was told to, where the idea cannot work: a failure goes back once, so this has an end
         else:
             await self._count_failed(answer.message, answer.mend)
 
@@ -274,11 +309,11 @@ class Drafting:
         self._plateau_told = brief.plateau
         await self.setting.store.write(writes.plateau, campaign.id, brief.plateau)
 
-    def _shown(self) -> tuple[str, ...]:
+    def _shown(self, proposer: Proposer) -> tuple[str, ...]:
         """Globs of the files that the brief carries."""
         project = self.setting.config.project
         # What measures is worth reading for whoever reads; a search would take its constants for its own.
-        frozen = project.frozen if self.setting.proposer.name in MENDS else ()
+        frozen = project.frozen if proposer.name in MENDS else ()
         return (*project.edit, *project.context, *frozen)
 
     def _scope(self) -> Scope:
@@ -291,12 +326,14 @@ class _Shown:
     def __init__(self, setting: Setting, experiment: int) -> None:
         self._setting, self._experiment = setting, experiment
         self._waiting: list[tuple[str, str]] = []
+        self._came = asyncio.Event()
 
     def add(self, item: StreamText) -> None:
         if self._waiting and self._waiting[-1][0] == item.channel:
             self._waiting[-1] = (item.channel, self._waiting[-1][1] + item.text)
         else:
             self._waiting.append((item.channel, item.text))
+        self._came.set()
 
     async def flush(self) -> None:
         batch, self._waiting = self._waiting, []
@@ -305,5 +342,7 @@ class _Shown:
 
     async def flush_on_time(self) -> None:
         while True:
+            await self._came.wait()  # a silent draft costs nothing
+            self._came.clear()
             await self._setting.clock.sleep(STREAM_SECONDS)
             await self.flush()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from dataclasses import asdict
 from statistics import fmean
 
@@ -12,12 +11,15 @@ from engine.failpoints import hit
 from engine.line_merge import merge_files
 from engine.scope import Scope
 from engine.stages import Setting, Situation
+from engine.stages.finished import Finished, run_of
 from engine.stages.reviewing import Reviewing
 from engine.store import deciding, reading, writes
-from engine.store.reading import CampaignRow, ExperimentRow, TrialRow
+from engine.store.reading import CampaignRow, ExperimentRow
 from engine.types import ExperimentState as S
 from engine.types import FileChange, Goal, Purpose, Run, TrialOutcome, TrialState, Verdict
 
+FILL_SEEDS = 20  # runs of one incumbent, after which its mean is known well enough
+FILL_FROM = 0.5  # of a run's time: a proposal that is nearer than this is waited for
 HELD_ALREADY = "the incumbent holds this change already"
 
 
@@ -25,6 +27,7 @@ class Measuring:
     def __init__(self, setting: Setting, reviewing: Reviewing) -> None:
         self.setting = setting
         self._reviewing = reviewing
+        self._finished = Finished(setting.campaign.id, setting.campaign.seed)
         self._seeds = asyncio.Lock()
         self._judged: dict[int, int] = {}  # experiment -> finished runs when it was last judged
 
@@ -48,7 +51,7 @@ class Measuring:
         trials = await self.setting.store.read(reading.trials, campaign.id, version=campaign.incumbent)
         given_up = await self.setting.store.read(reading.ended_before_resume, campaign.id)
         runs = tuple(
-            _run(t)
+            run_of(t)
             for t in trials
             if t.protocol == campaign.protocol
             and t.purpose == Purpose.CALIBRATE
@@ -57,7 +60,8 @@ class Measuring:
         )
         answer = judge.calibrate(self._rules(), runs, await self._fresh_seeds())
         if isinstance(answer, judge.Ask):
-            wanted = [(campaign.incumbent, r.purpose, r.seed) for r in answer.requests]
+            kind = self._main_kind(runs)
+            wanted = [(campaign.incumbent, r.purpose, r.seed, kind) for r in answer.requests]
             await self.setting.store.write(writes.queue_trials, campaign.id, campaign.protocol, wanted)
             hit("trials.queued")
         elif isinstance(answer, judge.Calibration):
@@ -71,6 +75,48 @@ class Measuring:
             return
         self.setting.wake()
 
+    async def fill(self, now: Situation) -> None:
+        """An idle device has useful work while the next proposal is far: a further seed of the incumbent.
+
+        Not on rented devices, nor beyond FILL_SEEDS: more teach little.
+        """
+        setting, campaign = self.setting, now.campaign
+        idle = setting.fleet.capacity - len(now.trials)
+        run = setting.pace.running
+        drafting = [e.created_at for e in now.experiments if e.state == S.DRAFTING]
+        if not campaign.calibration or not drafting or idle <= 0 or run <= 0:
+            return
+        if any(e.state in (S.READY, S.JUDGING, S.MERGING) for e in now.experiments):
+            return
+        if any(post.usd_per_hour for post in setting.fleet.posts):
+            return
+        # A proposal that has taken long already may take as long again.
+        wait = max(setting.pace.proposing, setting.clock.now() - min(drafting))
+        if wait < FILL_FROM * run:
+            return
+        await setting.store.read(self._finished.refresh)
+        known = len(self._finished.runs(campaign.protocol, campaign.incumbent))
+        known += len(now.by_version.get(campaign.incumbent, ()))
+        count = min(idle, FILL_SEEDS - known)
+        if count > 0:
+            async with self._seeds:
+                seeds = (await self._fresh_seeds())[:count]
+                wanted = [(campaign.incumbent, Purpose.ANCHOR, seed) for seed in seeds]
+                await setting.store.write(writes.queue_trials, campaign.id, campaign.protocol, wanted)
+            setting.wake()
+
+    def _main_kind(self, runs: tuple[Run, ...]) -> str:
+        """Where the baseline is measured: on the kind it has run on already, else on the most common one."""
+        kinds = self.setting.fleet.kinds
+        if len(kinds) < 2:
+            return ""
+        begun = [run.hardware for run in runs if run.hardware in kinds]
+        return begun[0] if begun else min(kinds, key=lambda kind: (-kinds[kind], kind))
+
+    def _kind(self, wanted: str) -> str:
+        """What the judge wants to compare with, where there is a choice."""
+        return wanted if len(self.setting.fleet.kinds) > 1 else ""
+
     async def rerun(self, experiment: ExperimentRow, seeds: int, actor: str) -> tuple[int, str]:
         """Further runs of an experiment and its base on seeds that nobody used, for comparison only."""
         async with self._seeds:
@@ -80,21 +126,13 @@ class Measuring:
                 self.setting.campaign.protocol,
                 (await self._fresh_seeds())[:seeds],
                 actor,
+                self._kind(await self.setting.store.read(reading.hardware_of, experiment)),
             )
             return queued
 
     async def _fresh_seeds(self, count: int = 64) -> tuple[int, ...]:
-        """The next seeds that no trial of the campaign has used. The harness picks them, never a candidate."""
-
-        used = await self.setting.store.read(reading.used_seeds, self.setting.campaign.id)
-        found: list[int] = []
-        index = 0
-        while len(found) < count:
-            seed = seed_at(self.setting.campaign.seed, index)
-            if seed not in used:
-                found.append(seed)
-            index += 1
-        return tuple(found)
+        await self.setting.store.read(self._finished.refresh)
+        return self._finished.fresh_seeds(count)
 
     async def begin(self, now: Situation, experiment: ExperimentRow) -> None:
         """From ready to the first trial; a proposal whose base was overtaken is merged onto the head."""
@@ -162,7 +200,7 @@ class Measuring:
         """The incumbent moved while nothing of this runs: what is queued would measure against the past."""
         if experiment.base == now.campaign.incumbent:
             return False
-        own = [t for t in now.trials if t.version == experiment.candidate]
+        own = now.by_version.get(experiment.candidate or -1, ())
         # With none open at all, what it brought is judged first: most such proposals are not better anyway.
         return bool(own) and all(t.state == TrialState.QUEUED for t in own)
 
@@ -175,25 +213,21 @@ class Measuring:
         await self.setting.store.write(writes.move, experiment.id, S.MEASURING, S.JUDGING)
 
     async def _evidence(self, campaign: CampaignRow, experiment: ExperimentRow) -> judge.Evidence:
-        all_trials = await self.setting.store.read(reading.trials, campaign.id)
-        trials = [t for t in all_trials if t.protocol == campaign.protocol]
-        done = [t for t in trials if t.state == TrialState.DONE]
-        groups: dict[int, list[Run]] = {}
-        for trial in done:
-            groups.setdefault(trial.version, []).append(_run(trial))
+        store, finished, protocol = self.setting.store, self._finished, campaign.protocol
+        await store.read(finished.refresh)
         sides = {experiment.base: "incumbent", experiment.candidate: "candidate"}
-        pending = tuple(
-            judge.TrialRequest(sides[t.version], Purpose(t.purpose), t.seed)
-            for t in trials
-            if t.state != TrialState.DONE and t.version in sides
-        )
+        pending = []
+        for version, side in sides.items():
+            for t in await store.read(reading.trials, campaign.id, version=version, open_only=True):
+                if t.protocol == protocol:
+                    pending.append(judge.TrialRequest(side, Purpose(t.purpose), t.seed))
         return judge.Evidence(
             rules=self._rules(),
-            incumbent=tuple(groups.get(experiment.base, ())),
-            candidate=tuple(groups.get(experiment.candidate or -1, ())),
-            replicates=tuple(tuple(g) for g in groups.values()),
-            fresh_seeds=await self._fresh_seeds(),
-            pending=pending,
+            incumbent=finished.runs(protocol, experiment.base),
+            candidate=finished.runs(protocol, experiment.candidate),
+            replicates=tuple(finished.groups(protocol)),
+            fresh_seeds=finished.fresh_seeds(),
+            pending=tuple(pending),
         )
 
     async def judge(self, now: Situation, experiment: ExperimentRow) -> None:
@@ -218,7 +252,7 @@ class Measuring:
                 writes.queue_trials,
                 now.campaign.id,
                 now.campaign.protocol,
-                [(side[r.side], r.purpose, r.seed) for r in answer.requests],
+                [(side[r.side], r.purpose, r.seed, self._kind(r.hardware)) for r in answer.requests],
                 experiment=experiment.id,
                 source=S(experiment.state),
                 stage=answer.stage,
@@ -258,21 +292,3 @@ class Measuring:
                 await self.setting.store.write(writes.trial_dropped, self.setting.campaign.id, trial.id, why)
             else:
                 await self.setting.desk.cancel(trial.id, why)
-
-
-def _run(trial: TrialRow) -> Run:
-    return Run(
-        trial=trial.id,
-        seed=trial.seed,
-        purpose=Purpose(trial.purpose),
-        outcome=TrialOutcome(trial.outcome or TrialOutcome.LOST),
-        score=trial.score,
-        hardware=trial.hardware,
-        detail=trial.detail,
-    )
-
-
-def seed_at(campaign_seed: int, index: int) -> int:
-    """The campaign's ``index``-th trial seed: 31 bits, so that every library takes it."""
-    digest = hashlib.blake2b(f"{campaign_seed}/{index}".encode(), digest_size=4).digest()
-    return int.from_bytes(digest, "big") >> 1

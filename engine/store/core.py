@@ -24,6 +24,7 @@ from engine.clock import Clock
 from engine.errors import Fenced, RatchetError, StorageFull, StoreCorrupt
 from engine.events import Event, to_row
 from engine.store.migrations import migrate, version_of
+from engine.utf8 import whole
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -40,18 +41,28 @@ class Transaction:
         self.epoch = epoch
 
     def execute(self, sql: str, args: tuple[object, ...] | dict[str, object] = ()) -> sqlite3.Cursor:
-        return self.conn.execute(sql, args)
+        """Text with half a surrogate pair, which no database can hold, is stored with U+FFFD in its place."""
+        try:
+            return self.conn.execute(sql, args)
+        except UnicodeEncodeError:
+            if isinstance(args, dict):
+                return self.conn.execute(sql, {name: _storable(value) for name, value in args.items()})
+            return self.conn.execute(sql, tuple(_storable(value) for value in args))
 
     def insert(self, table: str, **values: object) -> int:
         columns = ", ".join(values)
         marks = ", ".join("?" for _ in values)
-        cursor = self.conn.execute(f"INSERT INTO {table} ({columns}) VALUES ({marks})", tuple(values.values()))
+        cursor = self.execute(f"INSERT INTO {table} ({columns}) VALUES ({marks})", tuple(values.values()))
         return int(cursor.lastrowid or 0)
 
     def emit(self, campaign: int | None, event: Event) -> None:
         """Append an event; it commits or vanishes with the state it tells of."""
         kind, data = to_row(event)
         self.insert("event", at=self.now, campaign=campaign, kind=kind, data=json.dumps(data))
+
+
+def _storable(value: object) -> object:
+    return whole(value) if isinstance(value, str) else value
 
 
 class Store:
@@ -193,6 +204,10 @@ class Store:
         for old in backups(self.path)[BACKUPS_KEPT:]:
             old.unlink(missing_ok=True)
         return final
+
+    def relax(self) -> None:
+        """Wait for no disk: for a store that nobody needs after a power cut."""
+        self.conn.execute("PRAGMA synchronous = OFF")
 
     def close(self) -> None:
         try:

@@ -159,11 +159,12 @@ def pinned(tx: Transaction, campaign: int, experiment: int, actor: str, on: bool
 
 
 def seeds_added(
-    tx: Transaction, experiment: int, protocol: int, seeds: Sequence[int], actor: str
+    tx: Transaction, experiment: int, protocol: int, seeds: Sequence[int], actor: str, kind: str = ""
 ) -> tuple[int, str]:
     """Queue further runs of an experiment's base and candidate on the same ``seeds``, for comparison only.
 
-    They change no verdict. Returns how many were queued, and '' or why none were.
+    They change no verdict; ``kind`` is the hardware that they must run on. Returns how many were queued, and
+    '' or why none were.
     """
     number, state, found, campaign = _state(tx, experiment)
     versions = tx.execute("SELECT base, candidate FROM experiment WHERE id = ?", (experiment,)).fetchone()
@@ -176,7 +177,7 @@ def seeds_added(
         for version in versions:
             cursor = tx.execute(
                 "INSERT OR IGNORE INTO trial (campaign, version, protocol, experiment, purpose, seed, priority,"
-                " state, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                " state, created_at, kind) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     campaign,
                     version,
@@ -187,6 +188,7 @@ def seeds_added(
                     PRIORITY.get(Purpose.COMPARE, 3),
                     TrialState.QUEUED,
                     tx.now,
+                    kind,
                 ),
             )
             if cursor.rowcount:

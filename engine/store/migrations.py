@@ -7,10 +7,12 @@ database of every released version, and a test replays all of them (TRUST.md row
 from __future__ import annotations
 
 from collections.abc import Callable
-
-from sqlite_utils import Database
+from typing import TYPE_CHECKING
 
 from engine.errors import RatchetError
+
+if TYPE_CHECKING:  # the reading side asks for LATEST, and is to start in milliseconds
+    from sqlite_utils import Database
 
 _V1 = """
 -- Who may write: one row. Every transaction of an engine compares its own epoch with this one.
@@ -197,6 +199,8 @@ ALTER TABLE experiment ADD COLUMN asked TEXT NOT NULL DEFAULT '';       -- why i
 ALTER TABLE experiment ADD COLUMN asked_at REAL;                        -- since when
 ALTER TABLE trial ADD COLUMN tail TEXT NOT NULL DEFAULT '';             -- last output of one that failed
 ALTER TABLE campaign ADD COLUMN autopilot TEXT NOT NULL DEFAULT '';     -- a person's "accept the next N", as JSON
+ALTER TABLE trial ADD COLUMN kind TEXT NOT NULL DEFAULT '';             -- hardware that it must run on; '' = any
+ALTER TABLE attempt ADD COLUMN cleared REAL;                            -- when its files were deleted
 CREATE INDEX proposal_fingerprint ON proposal (campaign, fingerprint) WHERE fingerprint <> '';
 
 -- Money in billionths of a US dollar. A row is reserved before anything is sent or started, then settled once.
@@ -240,6 +244,21 @@ CREATE TABLE mark (                                  -- experiments that a perso
     actor TEXT NOT NULL, created_at REAL NOT NULL,
     PRIMARY KEY (campaign, experiment)
 ) STRICT, WITHOUT ROWID;
+
+CREATE TABLE host (                                  -- a machine that runs trials, as it was last seen
+    name TEXT PRIMARY KEY,
+    sort TEXT NOT NULL,                              -- local | ssh | slurm
+    state TEXT NOT NULL,                             -- opening | ready | away
+    reason TEXT NOT NULL DEFAULT '', mend TEXT NOT NULL DEFAULT '',
+    capacity INTEGER NOT NULL DEFAULT 0,             -- trials at once
+    kinds TEXT NOT NULL DEFAULT '{}',                -- hardware -> slots
+    devices TEXT NOT NULL DEFAULT '[]',
+    containment TEXT NOT NULL DEFAULT '',
+    usd_per_hour REAL NOT NULL DEFAULT 0,
+    drained TEXT NOT NULL DEFAULT '',                -- by whom
+    lent TEXT NOT NULL DEFAULT '{}',                 -- device ('' = all of it) -> until
+    updated_at REAL NOT NULL
+) STRICT;
 
 CREATE TABLE transcript (                            -- a proposer's conversation, message by message
     experiment INTEGER NOT NULL REFERENCES experiment(id),

@@ -15,6 +15,7 @@ from typing import Any
 
 from engine.errors import NothingToDo, RatchetError
 from engine.events import Event, from_row
+from engine.store.migrations import LATEST, migrate
 
 # --- rows ------------------------------------------------------------------------------------------
 
@@ -140,6 +141,7 @@ class TrialRow:
     attempts: int
     slot: str
     directory: str  # of the newest attempt, relative to the state folder; '' before the first
+    kind: str = ""  # hardware that it must run on; '' = any
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,9 +278,10 @@ def experiment(conn: sqlite3.Connection, campaign: int, number: int) -> Experime
 
 
 def _experiment(r: Any) -> ExperimentRow:
-    arithmetic = tuple(json.loads(r[11]))
+    arithmetic = tuple(json.loads(r[11])) if r[11] != "[]" else ()
     intent = json.loads(r[23]) if r[23] else None
-    values: list[Any] = [*r[:8], json.loads(r[8]), *r[9:11], arithmetic, *r[12:23], intent, *r[24:]]
+    parameters = json.loads(r[8]) if r[8] != "{}" else {}
+    values: list[Any] = [*r[:8], parameters, *r[9:11], arithmetic, *r[12:23], intent, *r[24:]]
     return ExperimentRow(*values)
 
 
@@ -306,15 +309,45 @@ def proposed(conn: sqlite3.Connection, campaign: int, *, settled_only: bool = Fa
     return int(conn.execute(sql, (campaign,)).fetchone()[0])
 
 
+def held_up(conn: sqlite3.Connection) -> tuple[bool, bool]:
+    """Whether a trial waits for a device, and whether an experiment waits for the engine."""
+    queued, waiting = conn.execute(
+        "SELECT EXISTS (SELECT 1 FROM trial WHERE state = 'queued'),"
+        " EXISTS (SELECT 1 FROM experiment WHERE state IN ('ready', 'judging', 'merging'))"
+    ).fetchone()
+    return bool(queued), bool(waiting)
+
+
 def finished_runs(conn: sqlite3.Connection, row: ExperimentRow) -> int:
     """Runs of an experiment's base and candidate that have come to an end."""
     sql = "SELECT COUNT(*) FROM trial WHERE version IN (?, ?) AND state = 'done'"
     return int(conn.execute(sql, (row.base, row.candidate)).fetchone()[0])
 
 
-def used_seeds(conn: sqlite3.Connection, campaign: int) -> set[int]:
-    rows = conn.execute("SELECT DISTINCT seed FROM trial WHERE campaign = ?", (campaign,))
-    return {int(r[0]) for r in rows}
+def hardware_of(conn: sqlite3.Connection, row: ExperimentRow) -> str:
+    """The kind of hardware on which an experiment is measured; "" before its first run has ended."""
+    found = conn.execute(
+        "SELECT hardware FROM trial WHERE version = ? AND outcome = 'ok' ORDER BY id LIMIT 1", (row.candidate,)
+    ).fetchone()
+    return str(found[0]) if found else ""
+
+
+def seeds_since(conn: sqlite3.Connection, campaign: int, trial: int) -> list[tuple[int, int]]:
+    """(id, seed) of the trials queued after ``trial``, in that order."""
+    rows = conn.execute("SELECT id, seed FROM trial WHERE id > ? AND campaign = ? ORDER BY id", (trial, campaign))
+    return [(int(number), int(seed)) for number, seed in rows]
+
+
+def trials_ended(conn: sqlite3.Connection, campaign: int, after: int) -> tuple[list[TrialRow], int]:
+    """The trials that ended since event ``after``, in the order of their ends, and the newest event."""
+    newest = last_event(conn)
+    rows = conn.execute(
+        "SELECT json_extract(data, '$.trial') FROM event WHERE id > ? AND id <= ? AND campaign = ?"
+        " AND kind = 'TrialEnded' ORDER BY id",
+        (after, newest, campaign),
+    ).fetchall()
+    found = [trial(conn, int(r[0])) for r in rows]
+    return [one for one in found if one is not None], newest
 
 
 def baseline_failed(conn: sqlite3.Connection, campaign: int) -> bool:
@@ -353,7 +386,7 @@ def diff(conn: sqlite3.Connection, campaign: int, number: int) -> str:
 _TRIAL = """
 SELECT t.id, e.number, t.experiment, t.version, v.sha, t.protocol, t.purpose, t.seed, t.priority, t.state,
        t.outcome, t.detail, t.score, t.hardware, t.host, t.seconds, t.created_at, t.started_at, t.ended_at,
-       COALESCE(a.number, 0), COALESCE(a.slot, ''), COALESCE(a.directory, '')
+       COALESCE(a.number, 0), COALESCE(a.slot, ''), COALESCE(a.directory, ''), t.kind
 FROM trial t JOIN version v ON v.id = t.version LEFT JOIN experiment e ON e.id = t.experiment
 LEFT JOIN attempt a ON a.trial = t.id AND a.number = (SELECT MAX(number) FROM attempt WHERE trial = t.id)
 """
@@ -423,9 +456,18 @@ def ended_before_resume(conn: sqlite3.Connection, campaign: int) -> set[int]:
     return {int(row[0]) for row in rows}
 
 
-def disposable(conn: sqlite3.Connection, campaign: int, *, kept_too: bool = False) -> list[str]:
-    """Directories of ended attempts whose files nobody needs: of versions that are neither the baseline,
-    nor kept, nor under measurement. ``kept_too`` spares only the last."""
+@dataclass(frozen=True, slots=True)
+class Disposable:
+    """An ended attempt whose files are still there and nobody needs."""
+
+    attempt: int
+    host: str
+    directory: str  # relative to the host's root
+
+
+def disposable(conn: sqlite3.Connection, campaign: int, *, kept_too: bool = False) -> list[Disposable]:
+    """Ended attempts whose files nobody needs: of versions that are neither the baseline, nor kept, nor under
+    measurement. ``kept_too`` spares only the last."""
     kept = (
         ""
         if kept_too
@@ -433,13 +475,14 @@ def disposable(conn: sqlite3.Connection, campaign: int, *, kept_too: bool = Fals
         " JOIN keep k ON k.experiment = e.id WHERE e.campaign = :c"
     )
     rows = conn.execute(
-        "SELECT a.directory FROM attempt a JOIN trial t ON t.id = a.trial WHERE t.campaign = :c"
-        " AND a.state IN ('ended', 'lost') AND (a.state = 'lost' OR t.state = 'done') AND t.version NOT IN"
+        "SELECT a.id, a.host, a.directory FROM attempt a JOIN trial t ON t.id = a.trial WHERE t.campaign = :c"
+        " AND a.cleared IS NULL AND a.state IN ('ended', 'lost') AND (a.state = 'lost' OR t.state = 'done')"
+        " AND t.version NOT IN"
         " (SELECT candidate FROM experiment WHERE campaign = :c AND state <> 'settled' AND candidate IS NOT NULL"
         f"{kept})",
         {"c": campaign},
     )
-    return [str(r[0]) for r in rows]
+    return [Disposable(*r) for r in rows]
 
 
 def scores(conn: sqlite3.Connection, trial: int) -> list[tuple[str, str, str, float]]:
@@ -507,7 +550,8 @@ def stream(conn: sqlite3.Connection, experiment: int, after: int = 0) -> list[St
 def to_repair(conn: sqlite3.Connection, campaign: int, author: str, most: int) -> list[int]:
     """Numbers of an author's failed experiments that nobody mends yet, oldest first.
 
-    Failed: a crash, an edit that was refused, a merge that conflicted. ``most``: repairs of repairs in a row.
+    Failed: a crash, an edit that was refused, a merge that conflicted. ``most``: repairs of repairs in a row. A
+    repair that came to nothing for want of money or of the service does not count as one.
     """
     rows = conn.execute(
         "WITH RECURSIVE chain (id, depth) AS ("
@@ -516,7 +560,8 @@ def to_repair(conn: sqlite3.Connection, campaign: int, author: str, most: int) -
         " SELECT e.number FROM experiment e JOIN chain ON chain.id = e.id"
         " WHERE e.campaign = :c AND e.author = :a AND e.state = 'settled' AND chain.depth < :m"
         " AND (e.verdict = 'crash' OR e.outcome IN ('invalid edit', 'stale')) AND e.proposal IS NOT NULL"
-        " AND NOT EXISTS (SELECT 1 FROM experiment r WHERE r.repairs = e.id) ORDER BY e.number",
+        " AND NOT EXISTS (SELECT 1 FROM experiment r WHERE r.repairs = e.id"
+        "  AND r.outcome NOT IN ('over budget', 'rate limited', 'overloaded')) ORDER BY e.number",
         {"c": campaign, "a": author, "m": most},
     )
     return [int(r[0]) for r in rows]
@@ -577,7 +622,11 @@ def readings(conn: sqlite3.Connection) -> list[ReadingRow]:
 
 
 class Reader:
-    """store.db, read-only, for consoles and the command line."""
+    """store.db, read-only, for consoles and the command line.
+
+    A store that an older version wrote is read from a migrated copy in memory until an engine has migrated it:
+    only engines write to the file.
+    """
 
     def __init__(self, path: Path) -> None:
         if not path.exists():
@@ -586,19 +635,40 @@ class Reader:
             )
         try:
             # autocommit: each query is its own short read, so a checkpoint never waits for a console
-            self.conn = sqlite3.connect(
+            self._file = sqlite3.connect(
                 f"file:{path}?mode=ro", uri=True, isolation_level=None, timeout=5, check_same_thread=False
             )
-            self.conn.execute("SELECT 1 FROM fence").fetchone()
+            self._file.execute("SELECT 1 FROM fence").fetchone()
+            self._copy: sqlite3.Connection | None = None
+            self._copied = -1  # the file's data version then
+            self._look()
         except sqlite3.Error as error:
             raise RatchetError(
                 f"cannot read the store {path}: {error}",
                 "`ratchet restore` puts back the newest good backup",
             ) from error
 
+    @property
+    def conn(self) -> sqlite3.Connection:
+        return self._copy or self._file
+
     def data_version(self) -> int:
         """Changes whenever another connection committed: the cheap question to ask 20 times a second."""
-        return int(self.conn.execute("PRAGMA data_version").fetchone()[0])
+        version = self._version()
+        if self._copy is not None and version != self._copied:
+            self._look()
+        return version
+
+    def _version(self) -> int:
+        return int(self._file.execute("PRAGMA data_version").fetchone()[0])
+
+    def _look(self) -> None:
+        """Read from the file itself, or from a copy where its schema is an older one."""
+        self._copied, old = self._version(), self._copy
+        found = int(self._file.execute("PRAGMA user_version").fetchone()[0])
+        self._copy = None if found == LATEST else _migrated(self._file)
+        if old is not None:
+            old.close()
 
     def campaign(self, name: str | None = None) -> CampaignRow:
         found = campaign(self.conn, name)
@@ -611,4 +681,20 @@ class Reader:
         return found
 
     def close(self) -> None:
-        self.conn.close()
+        if self._copy is not None:
+            self._copy.close()
+        self._file.close()
+
+
+def _migrated(file: sqlite3.Connection) -> sqlite3.Connection:
+    """A copy in memory with the latest schema. Raises RatchetError for a store that a newer program wrote."""
+    from sqlite_utils import Database
+
+    copy = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+    try:
+        file.backup(copy)
+        migrate(Database(copy))
+    except BaseException:
+        copy.close()
+        raise
+    return copy

@@ -177,8 +177,11 @@ def device_started(tx: Transaction, trial: int, allocation: Allocation, seconds:
     )
 
 
-def device_ended(tx: Transaction, trial: int, seconds: float | None, why: str = "") -> None:
+def device_ended(
+    tx: Transaction, trial: int, seconds: float | None, why: str = "", *, joules: float | None = None
+) -> None:
     """An attempt at ``trial`` ended after ``seconds`` (None, or no number of seconds: nobody knows)."""
+    measured = {} if joules is None else {"joules": joules}
     rows = tx.execute(
         "SELECT id, usage FROM spend WHERE trial = ? AND kind = ? AND state = 'reserved'", (trial, DEVICE)
     ).fetchall()
@@ -186,7 +189,7 @@ def device_ended(tx: Transaction, trial: int, seconds: float | None, why: str = 
         rate = int(json.loads(usage)["nano_per_second"])
         cost = device_cost(seconds, rate) if seconds is not None and math.isfinite(seconds) else -1
         if 0 <= cost <= LARGEST:
-            settle(tx, reservation, cost, {"nano_per_second": rate, "seconds": seconds}, detail=why)
+            settle(tx, reservation, cost, {"nano_per_second": rate, "seconds": seconds, **measured}, detail=why)
         else:
             forfeit(tx, reservation, why or "nobody knows how long it ran")
 

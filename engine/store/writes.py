@@ -163,6 +163,11 @@ def new_experiment(tx: Transaction, campaign: int, author: Author, repairs: int 
     )
 
 
+def redrafted_by(tx: Transaction, experiment: int, author: Author) -> None:
+    """Another author than the row was made for drafts it, as a proposal of its own."""
+    tx.execute("UPDATE experiment SET author = ?, repairs = NULL WHERE id = ?", (author, experiment))
+
+
 def add_stream(tx: Transaction, experiment: int, items: Sequence[tuple[str, str]]) -> None:
     for channel, text in items:
         tx.insert("stream", experiment=experiment, at=tx.now, channel=channel, text=text)
@@ -220,16 +225,28 @@ def proposal_stored(
     removed: int,
     target: ExperimentState,
     asked: str = "",
-) -> None:
+) -> int | None:
     """The draft is a proposal with a candidate commit; the experiment goes on to ``target``.
 
-    ``asked``: the rule by which a person is asked, when ``target`` is review.
+    ``asked``: the rule by which a person is asked, when ``target`` is review. Where another experiment is the same
+    program already, this one is settled as its duplicate, and that one's number is returned: only here, in one
+    transaction, do drafts that were handed in at once see each other.
     """
     campaign, parent = tx.execute(
         "SELECT e.campaign, r.proposal FROM experiment e LEFT JOIN experiment r ON r.id = e.repairs"
         " WHERE e.id = ?",
         (experiment,),
     ).fetchone()
+    twin = tx.execute(
+        "SELECT e.number FROM experiment e JOIN proposal p ON p.id = e.proposal WHERE p.campaign = ?"
+        " AND p.fingerprint = ? AND p.fingerprint <> '' AND e.id <> ? ORDER BY e.number LIMIT 1",
+        (campaign, proposal.fingerprint, experiment),
+    ).fetchone()
+    if twin is not None:
+        why = f"no proposal (duplicate): the same program as #{twin[0]}, handed in at the same time"
+        source, settled = ExperimentState.DRAFTING, ExperimentState.SETTLED
+        ruled(tx, experiment, source, settled, Verdict.CANCELLED, why, outcome="duplicate")
+        return int(twin[0])
     row = tx.insert(
         "proposal",
         campaign=campaign,
@@ -255,6 +272,7 @@ def proposal_stored(
         (row, version, base, asked, tx.now if target is ExperimentState.REVIEW else None, experiment),
     )
     move(tx, experiment, ExperimentState.DRAFTING, target)
+    return None
 
 
 def add_version(tx: Transaction, campaign: int, sha: str, kind: str, parent: int) -> int:
@@ -321,23 +339,23 @@ def queue_trials(
     tx: Transaction,
     campaign: int,
     protocol: int,
-    wanted: Iterable[tuple[int, Purpose, int]],
+    wanted: Iterable[tuple[int, Purpose, int] | tuple[int, Purpose, int, str]],
     *,
     experiment: int | None = None,
     source: ExperimentState | None = None,
     stage: str = "",
 ) -> list[int]:
     """Queue (version, purpose, seed) where no such trial exists; an ``experiment`` goes from ``source`` to
-    measuring. Returns the new trials' ids."""
+    measuring. A fourth word is the kind of hardware that it must run on. Returns the new trials' ids."""
     number = None
     if experiment is not None and source is not None:
         number = tx.execute("SELECT number FROM experiment WHERE id = ?", (experiment,)).fetchone()[0]
         move(tx, experiment, source, ExperimentState.MEASURING, stage=stage)
     made = []
-    for version, purpose, seed in wanted:
+    for version, purpose, seed, *kind in wanted:
         cursor = tx.execute(
             "INSERT OR IGNORE INTO trial (campaign, version, protocol, experiment, purpose, seed, priority,"
-            " state, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            " state, created_at, kind) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 campaign,
                 version,
@@ -348,6 +366,7 @@ def queue_trials(
                 PRIORITY.get(purpose, 3),
                 TrialState.QUEUED,
                 tx.now,
+                kind[0] if kind else "",
             ),
         )
         if cursor.rowcount:
@@ -507,6 +526,23 @@ def attempt_unknown(tx: Transaction, attempt: int) -> None:
     tx.execute("UPDATE attempt SET state = ? WHERE id = ?", (AttemptState.UNKNOWN, attempt))
 
 
+def attempt_reached(tx: Transaction, attempt: int) -> None:
+    """Its host answers again: it is what it was before nobody knew."""
+    tx.execute(
+        "UPDATE attempt SET state = CASE WHEN identity = '' THEN ? ELSE ? END WHERE id = ? AND state = ?",
+        (AttemptState.LAUNCHED, AttemptState.RUNNING, attempt, AttemptState.UNKNOWN),
+    )
+
+
+def attempt_scheduled(tx: Transaction, attempt: int, words: str) -> None:
+    """Where a batch system has it, in its own words; its end overwrites them."""
+    tx.execute("UPDATE attempt SET reason = ? WHERE id = ?", (words, attempt))
+
+
+def attempt_cleared(tx: Transaction, attempt: int) -> None:
+    tx.execute("UPDATE attempt SET cleared = ? WHERE id = ?", (tx.now, attempt))
+
+
 def attempt_lost(tx: Transaction, campaign: int, trial: int, attempt: int, reason: str, *, retry: bool) -> None:
     """The attempt is gone without an exit: the trial queues for another one, or ends as lost."""
     tx.execute(
@@ -559,6 +595,7 @@ def trial_ended(
     peak_memory: int,
     hardware: str,
     tail: str = "",
+    joules: float | None = None,
 ) -> None:
     """Everything that a finished attempt brought, in one transaction. ``tail``: a failed one's last output."""
     tx.execute("UPDATE trial SET tail = ? WHERE id = ?", (tail, trial))
@@ -566,7 +603,7 @@ def trial_ended(
         "UPDATE attempt SET state = ?, reason = ?, steps = ?, peak_memory = ?, ended_at = ? WHERE id = ?",
         (AttemptState.ENDED, reason, json.dumps([dict(s) for s in steps]), peak_memory, tx.now, attempt),
     )
-    spending.device_ended(tx, trial, seconds)
+    spending.device_ended(tx, trial, seconds, joules=joules)
     for score in scores:
         tx.execute(
             "INSERT OR REPLACE INTO score (trial, name, split, source, value) VALUES (?, ?, ?, ?, ?)",

@@ -59,7 +59,7 @@ def test_an_unknown_key_is_named_with_its_line_and_the_nearest_valid_one(tmp_pat
         ('mode = "auto"', 'mode = "automatic"', ("[review] mode", "automatic", "auto")),
         ('name = "val_loss"', 'name = "val_loss', ("not TOML",)),
         ("[sandbox]\nrequire = []", '[sandbox]\nrequire = ["network"]', ("require", "mend:")),
-        ('kind = "command"', 'kind = "claude"', ("claude", "does not do yet", "mend:")),
+        ('kind = "command"', 'kind = "claude"', ("claude", "unlimited", "mend:")),
     ],
 )
 def test_a_bad_value_is_named_with_what_was_expected(

@@ -252,3 +252,18 @@ def test_the_seeded_store_is_a_real_one(tmp_path: Path) -> None:
     assert conn.execute("PRAGMA foreign_key_check").fetchall() == []
     assert json.loads(conn.execute("SELECT limits FROM campaign").fetchone()[0])["experiments"] == 50
     conn.close()
+
+
+def test_an_answer_that_was_given_before_the_console_knew_its_requests_number_is_told(tmp_path: Path) -> None:
+    seeded_store(tmp_path, 2)
+    inbox = Inbox(tmp_path / "inbox.db")
+    number = inbox.ask("accept", "ada", 1.0, number=3, revision=3)
+    inbox.answer(number, "refused", "too late", 1.0)
+    follower = Follower(tmp_path)
+    follower.look()
+    assert follower.state.notice is None
+    follower.feed.watch(Watch(mine=frozenset({number})))  # nothing in the inbox changes any more
+    follower.look()
+    assert follower.state.notice is not None and "too late" in follower.state.notice.text
+    assert follower.look() == [], "told once"
+    inbox.close()

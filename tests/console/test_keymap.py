@@ -22,7 +22,7 @@ def test_no_key_that_tmux_or_terminals_take() -> None:
 
 def test_decisions_are_letters() -> None:
     for key in KEYS:
-        if key.id in ("accept", "reject", "confirm_asleep", "withdraw"):
+        if key.id in ("accept", "reject", "edit", "accept_next", "confirm_asleep", "undo", "step_back"):
             assert all(k.isalpha() and len(k) == 1 for k in key.keys)
 
 

@@ -37,19 +37,20 @@ def test_five_proposals_are_streamed_applied_run_and_judged(tmp_path: Path) -> N
         done = ratchet("run", "--experiments", "5", at=project, url=standin.url)
     assert done.returncode == 0, done.stdout + done.stderr
     print(assert_sound(tmp_path, project))
-    rows = query(
-        project, "SELECT number, verdict, author FROM experiment WHERE candidate IS NOT NULL ORDER BY number"
-    )
-    assert len(rows) == 5 and {author for *_, author in rows} == {"claude"}
-    verdicts = [verdict for _, verdict, _ in rows]
-    assert verdicts.count("keep") >= 2, verdicts
+    rows = query(project, "SELECT verdict, author, outcome FROM experiment WHERE candidate IS NOT NULL")
+    # What was drafted on an incumbent that moved, and conflicts with it, goes back to Claude and is no run.
+    judged = [verdict for verdict, _, outcome in rows if outcome != "stale"]
+    assert len(judged) == 5 and {author for _, author, _ in rows} == {"claude"}
+    assert judged.count("keep") >= 2 and set(judged) <= {"keep", "discard"}, rows
     channels = {c for (c,) in query(project, "SELECT DISTINCT channel FROM stream")}
     assert channels >= {"thinking", "text", "tool", "edit"}
     spent, reserved = query(
         project, "SELECT SUM(spent), SUM(CASE state WHEN 'reserved' THEN reserved ELSE 0 END) FROM spend"
     )[0]
     assert 0 < spent < 5e9 and reserved == 0
-    assert query(project, "SELECT COUNT(*) FROM proposal WHERE kind = 'other' AND refuted_by <> ''")[0][0] == 5
+    assert query(project, "SELECT COUNT(*) FROM proposal WHERE kind = 'other' AND refuted_by <> ''")[0][0] == len(
+        rows
+    )
     status = json.loads(ratchet("status", "--json", at=project, url="").stdout)
     assert status["money"]["spent"] == pytest.approx(spent / 1e9) and status["money"]["reserved"] == 0
     shown = ratchet("show", "1", "--transcript", at=project, url="").stdout
@@ -64,7 +65,9 @@ def test_on_sample_project_the_scripted_researchers_changes_train_and_are_judged
     project = tmp_path / "demo"
     prepare(project)
     file = project / "ratchet.toml"
-    text = file.read_text().replace("calibrate_seeds = 5", "calibrate_seeds = 2")
+    # One run each, so that five proposals are six short trainings.
+    text = file.read_text().replace("calibrate_seeds = 5", "calibrate_seeds = 1")
+    text = text.replace('mode = "confirmed"', 'mode = "single"')
     text = text.replace("[trial]", "[trial]\nsteps = 3", 1).replace('kind = "search"', 'kind = "claude"', 1)
     file.write_text(text + "\n[limits]\ndollars = 5.0\n")
     git(project, "commit", "-qam", "claude proposes")
@@ -72,10 +75,10 @@ def test_on_sample_project_the_scripted_researchers_changes_train_and_are_judged
         done = ratchet("run", "--experiments", "5", "--seed", "3", at=project, url=standin.url, seconds=230)
     assert done.returncode == 0, done.stdout + done.stderr
     rows = query(project, "SELECT verdict FROM experiment WHERE candidate IS NOT NULL AND state = 'settled'")
-    assert len(rows) == 5 and not {v for (v,) in rows} & {"invalid", "crash"}, done.stdout
-    assert query(project, "SELECT COUNT(*) FROM trial WHERE outcome = 'ok'")[0][0] >= 7
-    titles = [t for (t,) in query(project, "SELECT title FROM proposal")]
-    assert len(set(titles)) == len(titles), "five different ideas"
+    assert len(rows) >= 5 and not {v for (v,) in rows} & {"invalid", "crash"}, done.stdout
+    assert query(project, "SELECT COUNT(*) FROM trial WHERE outcome = 'ok'")[0][0] >= 6
+    titles = {t for (t,) in query(project, "SELECT title FROM proposal")}
+    assert len(titles) >= 4, "different ideas"
 
 
 # --- the key (row 12) -------------------------------------------------------------------------------------
@@ -250,7 +253,7 @@ def test_reaching_the_limit_ends_the_drafting_and_what_was_begun_is_judged(tmp_p
     rows = query(project, "SELECT state, verdict, outcome FROM experiment")
     assert all(state == "settled" for state, *_ in rows)
     assert sum(verdict in ("keep", "discard") for _, verdict, _ in rows) >= 1
-    assert [o for *_, o in rows if o] == ["over budget"], "said once, not again and again"
+    assert [o for *_, o in rows if o not in ("", "stale")] == ["over budget"], "said once, not again and again"
     print(f"{len(rows) - 1} proposals, ${spent / 1e9:.4f} of $0.50 spent")
 
 

@@ -37,7 +37,7 @@ class Hasty(RealClock):
 
 
 def test_only_what_a_person_would_cross_a_room_for_is_told() -> None:
-    told = {
+    told: dict[str, events.Event] = {
         "waiting": events.ExperimentMoved(4, "drafting", "review", "a title"),
         "keep": events.RatchetAdvanced(4, "a", "b"),
         "finished": events.CampaignFinished("limit reached"),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import random
 import signal
+import sqlite3
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -109,11 +111,27 @@ def test_a_killed_job_is_named_lost_and_its_trial_retried(tmp_path: Path) -> Non
     assert len(events) == 1 and "gone" in events[0][0]
 
 
+def stop_between_writes(engine: subprocess.Popen[bytes], project: Path) -> None:
+    """SIGSTOP at a moment when the engine is in no transaction: what stops inside one locks everybody out."""
+    for _ in range(100):
+        engine.send_signal(signal.SIGSTOP)
+        conn = sqlite3.connect(project / ".ratchet" / "store.db", timeout=0.2, isolation_level=None)
+        try:
+            conn.execute("BEGIN IMMEDIATE")
+            conn.execute("ROLLBACK")
+            return
+        except sqlite3.OperationalError:
+            engine.send_signal(signal.SIGCONT)
+        finally:
+            conn.close()
+    raise AssertionError("the engine was never between two writes")
+
+
 def test_an_overtaken_engine_writes_and_launches_nothing_more(tmp_path: Path) -> None:
     project = make_project(tmp_path, seconds=0.3)
     first = start(project, experiments=10_000)
     until(lambda: len(runs(tmp_path)) >= 3, "a campaign at work")
-    first.send_signal(signal.SIGSTOP)
+    stop_between_writes(first, project)
     second = start(project, experiments=2, take_over=True)
     until(lambda: query(project, "SELECT 1 FROM fence WHERE epoch = 2"), "the second engine's epoch")
     boundary = query(project, "SELECT MAX(id) FROM event WHERE kind = 'EngineStarted'")[0][0]

@@ -61,7 +61,7 @@ async def test_an_attempt_runs_once_and_is_followed_from_any_offset(tmp_path: Pa
         assert bench.clock.monotonic() == pytest.approx(100.0), "what has ended is told at once"
 
     await play(bench, work)
-    assert bench.machine.starts == [Execution({"train.py": "x = 1\n"}, 5, 7, 1, 0.0)]
+    assert bench.machine.starts == [Execution({"train.py": "x = 1\n"}, 5, 7, 1, 0.0, "simulated")]
 
 
 async def test_cancelling_wins_the_claim_before_the_start_and_ends_a_run_after_it(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from engine.clock import RealClock
 from engine.config import Config, load
+from engine.fleet import single
 from engine.runners.local import LocalHost
 from engine.store import reading
 from engine.store.core import Store, StoreThread
@@ -24,8 +25,10 @@ async def test_discarded_candidates_lose_their_files_and_keep_their_logs(tmp_pat
     assert finish(project, experiments=4) == 0, output(project)
     state = project / ".ratchet"
     host = LocalHost("local", state, RealClock())
-    await host.open()
+    fleet = single(host, RealClock(), state, project)
+    await fleet.open()
     store = StoreThread(Store(state / "store.db", RealClock()), inline=True)
+    store.store.take_over("here", "boot", 1)
     campaign = reading.campaign(store.store.conn)
     assert campaign is not None
     kept = {e.candidate for e in reading.experiments(store.store.conn, campaign.id) if e.commit}
@@ -37,7 +40,7 @@ async def test_discarded_candidates_lose_their_files_and_keep_their_logs(tmp_pat
         storage = config.storage.model_copy(update={"keep_artifacts": policy})
         changed: Config = config.model_copy(update={"storage": storage})
         conductor = cast(Any, SimpleNamespace(campaign=campaign))
-        return await Upkeep(conductor, store, host, state, lambda: changed).tidy()
+        return await Upkeep(conductor, store, fleet, state, lambda: changed).tidy()
 
     def with_files() -> set[int]:
         return {t.version for t in trials if t.directory and (state / t.directory / "work").exists()}
@@ -50,5 +53,5 @@ async def test_discarded_candidates_lose_their_files_and_keep_their_logs(tmp_pat
     assert with_files() == set()
     logs = [state / t.directory / "control" / "log" for t in trials if t.directory]
     assert logs and all(log.exists() for log in logs)
-    await host.close()
+    await fleet.close()
     store.close()

@@ -23,11 +23,11 @@ from engine import config as configuration
 from engine.authors import Authors
 from engine.clock import VirtualClock
 from engine.conductor import Conductor, RunLimits
-from engine.environment import EnvironmentPaths
+from engine.fleet import Fleet, single
 from engine.inbox import Request
 from engine.ledger import Ledger
 from engine.lock import EngineLock, Holder
-from engine.opening import Opening, protocol_spec
+from engine.opening import Opening, protocol_spec, recall
 from engine.prices import Prices
 from engine.requests import Requests
 from engine.service import Engine, Order
@@ -237,6 +237,9 @@ class VirtualCampaign:
         self.workspace._in_turn = Inline(1)
         await self.workspace.exclude_state()
         self.host = SimulatedHost(self.machine, self.capacity)
+        self.fleet = self.make_fleet()
+        await recall(self.fleet, self.store)
+        await self.fleet.open()
         campaign = await self.store.read(reading.campaign, "virtual")
         if campaign is None:
             baseline = await self.workspace.snapshot()
@@ -250,8 +253,7 @@ class VirtualCampaign:
         )
         ledger = Ledger(self.store, campaign.id, Prices.load({}), self.service._cap)
         authors = Authors(self.project, self.state, self.workspace, self.store, campaign, ledger, self.clock)
-        paths = EnvironmentPaths()
-        self.opening = Opening(campaign, self.workspace, self.host, self.proposer, paths, ledger, authors)
+        self.opening = Opening(campaign, self.workspace, self.fleet, self.proposer, ledger, authors)
         await self.reload(config, conductor=None)
         campaign = await self.store.read(reading.campaign, "virtual")
         assert campaign is not None
@@ -260,24 +262,27 @@ class VirtualCampaign:
             config=config,
             store=self.store,
             workspace=self.workspace,
-            host=self.host,
+            fleet=self.fleet,
             proposer=self.proposer,
             clock=self.clock,
             state=self.state,
             limits=self.limits,
-            environment=EnvironmentPaths(),
             ledger=self.opening.ledger,
         )
         self._running = asyncio.create_task(self.conductor.run())
         self._beat = asyncio.create_task(self.service._beat(self.conductor, self.store))
         return self.conductor
 
+    def make_fleet(self) -> Fleet:
+        """The hosts of one engine; overridden for several."""
+        return single(self.host, self.clock, self.state, self.project)
+
     async def reload(self, config: configuration.Config, conductor: Conductor | None) -> None:
         """Take up ``config`` as the service does when ratchet.toml changed (or when it starts)."""
         if conductor is not None:
             await self.service._take_up(config, conductor, self.store, self.opening)
             return
-        key, spec = await protocol_spec(config, self.workspace, self.opening.campaign.baseline_sha, self.host)
+        key, spec = await protocol_spec(config, self.workspace, self.opening.campaign.baseline_sha, self.fleet)
         await self.store.write(
             writes.open_protocol,
             self.opening.campaign.id,
@@ -306,6 +311,8 @@ class VirtualCampaign:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         self._running = self._beat = None
+        if (fleet := getattr(self, "fleet", None)) is not None:
+            await fleet.stop()
 
     async def ask(self, kind: str, **args: Any) -> tuple[str, str]:
         """A person's request, carried out as the service does."""

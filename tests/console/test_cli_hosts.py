@@ -1,0 +1,60 @@
+"""`ratchet hosts`: what it shows, what it prints as JSON, and a person's word on a host."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from tests.console.ratchet_command import data, ratchet, well
+from tests.console.test_cli_json import check
+from tests.engine.engine_process import finish, query, until
+from tests.project_factory import make_project
+
+TWO = '\n[[hosts]]\nname = "far"\ndirectory = "{place}"\nslots = 2\nusd_per_hour = 3.6\n'
+
+
+def two_hosts(folder: Path, seconds: float) -> Path:
+    config = TWO.format(place=folder / "far") + "\n[limits]\ndollars = 5.0\n"
+    return make_project(folder, seconds=seconds, judge="calibrate_seeds = 3", config=config)
+
+
+def test_hosts_shows_each_with_what_it_did_and_cost_as_documented(tmp_path: Path) -> None:
+    project = two_hosts(tmp_path, 0.3)
+    assert finish(project, experiments=1) == 0
+    shapes = data("hosts", at=project)
+    for shape in shapes:
+        check(shape, "## `ratchet hosts --json`")
+    by_name = {shape["name"]: shape for shape in shapes}
+    assert set(by_name) == {"local", "far"}
+    assert all(shape["state"] == "ready" and shape["ended"] and shape["busy_seconds"] > 0 for shape in shapes)
+    assert by_name["far"]["dollars"] > 0 and by_name["local"]["dollars"] == 0
+    said = well("hosts", at=project)
+    assert "far" in said and "local" in said and "$" in said
+
+
+def test_a_host_is_drained_resumed_and_lent_from_the_command_line(tmp_path: Path) -> None:
+    project = two_hosts(tmp_path, 20)
+    well("start", at=project)
+    try:
+        until(lambda: query(project, "SELECT 1 FROM trial WHERE state = 'running'"), "a trial to run")
+        assert "gets no more trials" in well("hosts", "drain", "far", at=project)
+        until(lambda: query(project, "SELECT 1 FROM host WHERE name = 'far' AND drained <> ''"), "its row")
+        assert {s["name"]: s["state"] for s in data("hosts", at=project)} == {"local": "ready", "far": "drained"}
+        assert "`ratchet hosts resume far`" in well("hosts", at=project)
+        assert "in service again" in well("hosts", "resume", "far", at=project)
+        assert "lent for 2 h" in well("hosts", "lend", "far", "--hours", "2", at=project)
+        until(lambda: query(project, "SELECT 1 FROM host WHERE name = 'far' AND lent <> '{}'"), "its row")
+        assert {s["name"]: s["state"] for s in data("hosts", at=project)}["far"] == "lent"
+        unknown = ratchet("hosts", "drain", "nowhere", at=project)
+        assert unknown.returncode == 1 and "known: local, far" in unknown.stderr
+        bad = ratchet("hosts", "lend", "far", "--hours", "0", at=project)
+        assert bad.returncode == 2
+    finally:
+        well("stop", at=project)
+
+
+def test_before_the_first_start_there_is_nothing_to_show(tmp_path: Path) -> None:
+    project = make_project(tmp_path)
+    done = ratchet("hosts", "--json", at=project)
+    assert done.returncode == 3 and done.stdout == ""
+    assert json.dumps(done.stderr)
