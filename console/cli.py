@@ -40,7 +40,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "rerun": ("console.commands.decide", "Run an experiment and its base on further seeds."),
     "back": ("console.commands.decide", "Put an earlier keep in force again."),
     "hosts": ("console.commands.hosts", "The machines that run trials; drain, resume or lend one."),
-    "simulate": ("console.commands.simulate", "How busy your devices would be: the real engine on a virtual clock."),
+    "simulate": ("console.commands.simulate", "How busy devices would be: the real engine on a virtual clock."),
     "replay": ("console.commands.replay", "A campaign once more in the console, at speed; or record one."),
     "export": ("console.commands.output", "The history as results.tsv, CSV or JSON."),
     "restore": ("console.commands.engine", "Put back the newest good backup of a damaged store."),

@@ -33,7 +33,8 @@ def copies(state: State, number: int | None, log: Sequence[str]) -> list[Copy]:
         found.append(Copy("title", "i", f"#{number} and its title", f"#{number} {title}".rstrip()))
         if detail is not None and any(detail.diff):
             told = one_or_more(len(detail.diff) - (detail.diff[-1] == ""), "line")
-            found.append(Copy("diff", "d", f"the diff ({told})", copyable("\n".join(detail.diff).rstrip("\n") + "\n")))
+            text = copyable("\n".join(detail.diff).rstrip("\n") + "\n")
+            found.append(Copy("diff", "d", f"the diff ({told})", text))
         if detail is not None and detail.row.hypothesis:
             found.append(Copy("hypothesis", "h", "the hypothesis", copyable(detail.row.hypothesis)))
         found.append(Copy("command", "c", f"`ratchet show {number}`", f"ratchet show {number}"))

@@ -79,7 +79,7 @@ def line(event: Event) -> str | None:
             to = f"#{number}" if number else "the baseline"
             return f"{clean(actor)} stepped back to {to}, {commit[:12]}" + (f": {clean(reason)}" if reason else "")
         case events.BudgetReached(cap, spent, _):
-            return f"the limit of {dollars(cap)} is reached ({dollars(spent)} spent): nothing new; what runs goes on"
+            return f"the limit of {dollars(cap)} is reached ({dollars(spent)} spent): what runs goes on"
         case events.Warned(message, mend):
             return f"warning: {clean(message)}" + (f"\n  mend: {clean(mend)}" if mend else "")
     return None

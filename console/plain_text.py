@@ -14,7 +14,7 @@ _ESCAPES = re.compile(
     r"|\x1b[ -/]*[0-~]?"  # everything else, and a lone ESC
     r"|\x9b[0-?]*[ -/]*[@-~]"  # CSI in its one-byte form
 )
-# C0 and C1, DEL, line and paragraph separators, bidirectional controls, joiners, variation selectors and skin tones
+# C0, C1, DEL, line and paragraph separators, bidirectional controls, joiners, variation selectors, skin tones
 # (terminals disagree about their width), lone surrogates (they cannot be encoded), BOM.
 _HIDDEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff"

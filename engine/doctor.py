@@ -10,35 +10,24 @@ import platform
 import shutil
 import sys
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
+from engine.checks import Check
 from engine.clock import Clock, RealClock
 from engine.config import Config, load
 from engine.effect import refusal
 from engine.effect_run import interpreter_of, prove_checkout
 from engine.environment import EnvironmentPaths, environment_key, trial_environment
 from engine.errors import HostFault, RatchetError
+from engine.host_checks import check_hosts, check_kernel, check_logout
 from engine.project_tree import git, list_files
 from engine.runners.allocations import NVIDIA_SMI, parse_devices, visible_devices
 from engine.runners.transport import LocalTransport
 from engine.sandbox import probe
 from engine.state_folder import filesystem_of, read_mounts, state_folder
 
-Status = Literal["ok", "warn", "fail"]
 LOW_DISK_GB, NO_DISK_GB = 10.0, 1.0
 OLDEST_GIT = (2, 38)  # `merge-tree --write-tree`
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One finding. ``mend`` says what to do; "" when nothing is to be done."""
-
-    name: str
-    status: Status
-    detail: str
-    mend: str = ""
 
 
 async def diagnose(project: Path, clock: Clock | None = None, effect_seconds: float = 120.0) -> list[Check]:
@@ -52,9 +41,11 @@ async def diagnose(project: Path, clock: Clock | None = None, effect_seconds: fl
         later: list[tuple[str, Callable[[], Awaitable[Check]]]] = [
             ("devices", lambda: check_devices(transport, config)),
             ("containment", lambda: check_containment(clock, config)),
+            ("logout", lambda: check_logout(transport)),
         ]
         if config is not None:
             later.append(("interpreter", lambda: check_interpreter(transport, config, project)))
+            later.append(("kernel", lambda: check_torch(transport, config, project)))
             later.append(("effect", lambda: check_effect(config, project, clock, effect_seconds)))
         for name, check in later:
             try:
@@ -63,6 +54,8 @@ async def diagnose(project: Path, clock: Clock | None = None, effect_seconds: fl
                 checks.append(Check(name, "fail", error.message, error.mend))
             except OSError as error:
                 checks.append(Check(name, "fail", str(error), "see the error; the other checks went on"))
+        if config is not None:
+            checks += await check_hosts(config, project, clock)
         return checks
     finally:
         await transport.close()
@@ -182,6 +175,15 @@ async def check_interpreter(transport: LocalTransport, config: Config, project: 
             "interpreter", "fail", f"{program}: {answer.complaint}", "mend that Python, or choose another"
         )
     return Check("interpreter", "ok", f"{program}: {answer.stdout.decode(errors='replace').strip()}")
+
+
+async def check_torch(transport: LocalTransport, config: Config, project: Path) -> Check:
+    """A product on every device of this machine, with a trial's variables and the caller's devices."""
+    environment = trial_environment(config, project, project, 0, {}, os.environ)
+    passed = [f"{name}={environment[name]}" for name in ("PATH", "LD_LIBRARY_PATH") if name in environment]
+    passed += [f"{name}={os.environ[name]}" for name in ("CUDA_VISIBLE_DEVICES",) if name in os.environ]
+    before = ["env", "-i", *passed, "HOME=/nonexistent", "PYTHONDONTWRITEBYTECODE=1"]
+    return await check_kernel("kernel", config, transport, str(project), before)
 
 
 _ABOUT = """

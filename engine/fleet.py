@@ -175,10 +175,10 @@ class Fleet:
                     raise  # the start is refused
                 self._away(post, fault.message, fault.mend)
             except TimeoutError:
-                fault = HostFault(f"{post.name} did not open within {OPEN_SECONDS:g} s")
+                late = HostFault(f"{post.name} did not open within {OPEN_SECONDS:g} s")
                 if self.alone and not tried.is_set():
-                    raise fault from None
-                self._away(post, fault.message)
+                    raise late from None
+                self._away(post, late.message)
             else:
                 post._failures = 0
                 self._ready(post)

@@ -357,7 +357,8 @@ class TrialDesk:
                 # Its score would be that of a slower device: no score at all. The same seed runs again.
                 await self.store.write(writes.attempt_withdrawn, trial.id, attempt.id, disturbed, seconds)
                 return
-            outcome, objective, detail, scores = TrialOutcome.LOST, None, f"{disturbed}, {MAX_ATTEMPTS} times", []
+            scores: list[Score] = []
+            outcome, objective, detail = TrialOutcome.LOST, None, f"{disturbed}, {MAX_ATTEMPTS} times"
         else:
             outcome, objective, detail, scores = await self._judge_exit(watch, post, directory, exit, stopping)
             detail = "; ".join(filter(None, (detail, disturbed)))

@@ -47,7 +47,8 @@ def _show(shape: dict[str, Any]) -> None:
     kinds = ", ".join(f"{n} of {clean(kind)}" for kind, n in shape["kinds"].items()) or "nothing seen yet"
     click.echo(
         f"{shape['name']:<16} {shape['sort']:<6} {shape['state']:<8} "
-        f"{shape['running']}/{shape['capacity']} running, {shape['ended']} ended, busy {duration(shape['busy_seconds'])}{cost}"
+        f"{shape['running']}/{shape['capacity']} running, {shape['ended']} ended, "
+        f"busy {duration(shape['busy_seconds'])}{cost}"
     )
     click.echo(f"  {kinds}")
     if shape["reason"]:

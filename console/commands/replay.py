@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 SHIPPED = "campaign.ratchet"
 DEMO_SPEED = 10.0
+LONG_BYTES = 30_000_000  # of a store: reading it takes seconds
 
 
 @click.command(
@@ -56,7 +57,10 @@ def replay(
     if source is not None and Path(source).is_file():
         found = recording.load(Path(source))
     else:
-        found = recording.of_store(state_directory(find_project(source)) / "store.db", campaign)
+        store = state_directory(find_project(source)) / "store.db"
+        if store.is_file() and store.stat().st_size > LONG_BYTES:
+            click.echo("reading the campaign ...", err=True)
+        found = recording.of_store(store, campaign)
     if record is not None:
         return write(found, record, note)
     return show(found, speed, begin)

@@ -47,8 +47,15 @@ class TypingLine(Input):
         self.display = True
         self.screen.set_focus(self)  # at once: ``focus`` would come after the letters that follow in one burst
 
+    async def _on_key(self, event: Key) -> None:
+        """In order, whatever comes in one burst: Textual would carry out enter and backspace after the letters
+        that follow them. What comes after enter is the screen's again."""
+        if self.open and self.take(event):
+            event.stop()
+        event.prevent_default()
+
     def take(self, event: Key) -> bool:
-        """A key that came to the screen instead; whether it was one for this line."""
+        """Whether it was a key for this line."""
         if event.key == "enter":
             self.leave()
         elif event.key == "backspace":

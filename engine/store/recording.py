@@ -92,10 +92,9 @@ def _table(conn: sqlite3.Connection, table: str, campaign: int) -> list[Row]:
     order = ", ".join(str(row[1]) for row in conn.execute(f"PRAGMA table_info({table})") if row[5])
     where = _of_campaign(table, columns)
     sql = f"SELECT * FROM {table} WHERE {where}" + (f" ORDER BY {order}" if order else "")
-    found = conn.execute(sql, {"c": campaign})
     if table == "point":
-        found_points = _thinned(found, columns, _steps(conn, campaign))
-        return [dict(zip(columns, row, strict=True)) for row in found_points]
+        return [dict(zip(columns, row, strict=True)) for row in _thinned(conn, columns, campaign)]
+    found = conn.execute(sql, {"c": campaign})
     return [dict(zip(columns, row, strict=True)) for row in found]
 
 
@@ -122,25 +121,26 @@ def _of_campaign(table: str, columns: Sequence[str]) -> str:
     return ":c = :c"
 
 
-def _steps(conn: sqlite3.Connection, campaign: int) -> dict[tuple[int, str], tuple[int, int]]:
-    """Of each curve: every how many-th point is taken, and the last one's place."""
+def _thinned(conn: sqlite3.Connection, columns: Sequence[str], campaign: int) -> list[Sequence[Any]]:
+    """Of each curve every how many-th point fits, and the last one; by trial, series and place."""
+    mine = "trial IN (SELECT id FROM trial WHERE campaign = ?)"
     counted = conn.execute(
-        "SELECT trial, series, COUNT(*), MAX(seq) FROM point WHERE trial IN"
-        " (SELECT id FROM trial WHERE campaign = ?) GROUP BY trial, series",
-        (campaign,),
+        f"SELECT trial, series, COUNT(*), MAX(seq) FROM point WHERE {mine} GROUP BY trial, series", (campaign,)
     ).fetchall()
     most = min(SERIES_POINTS, max(2, ALL_POINTS // max(1, len(counted)))) - 1
-    return {(trial, series): (-(-count // most), last) for trial, series, count, last in counted}
-
-
-def _thinned(
-    rows: sqlite3.Cursor, columns: Sequence[str], steps: Mapping[tuple[int, str], tuple[int, int]]
-) -> Iterator[Sequence[Any]]:
+    steps = {(trial, series): -(-count // most) for trial, series, count, _ in counted}
+    coarse = min(steps.values(), default=1)  # the points of a long campaign are millions: most stay in the file
     trial, series, seq = (columns.index(name) for name in ("trial", "series", "seq"))
-    for row in rows:
-        step, last = steps[row[trial], row[series]]
-        if row[seq] % step == 0 or row[seq] == last:
-            yield row
+    found = {
+        (row[trial], row[series], row[seq]): row
+        for row in conn.execute(f"SELECT * FROM point WHERE {mine} AND seq % ? = 0", (campaign, coarse))
+        if row[seq] % steps[row[trial], row[series]] == 0
+    }
+    for *key, _, last in counted:
+        if (*key, last) not in found:
+            sql = "SELECT * FROM point WHERE trial = ? AND series = ? AND seq = ?"
+            found[(*key, last)] = conn.execute(sql, (*key, last)).fetchone()
+    return [found[place] for place in sorted(found)]
 
 
 def _logs(state_dir: Path, rows: Mapping[str, Sequence[Row]]) -> dict[int, LogEnd]:

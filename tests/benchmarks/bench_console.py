@@ -63,12 +63,12 @@ def console(project: Path, one: Probed) -> Terminal:
 
 
 @contextmanager
-def load(project: Path, how: str) -> Iterator[subprocess.Popen[str]]:
+def load(project: Path, how: str) -> Iterator[subprocess.Popen[bytes]]:
     command = [sys.executable, "-m", "tests.benchmarks.live_load", str(project / ".ratchet"), how]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, bufsize=0)
     assert process.stdout is not None
     try:
-        assert process.stdout.readline() == "ready\n", "the load did not start"
+        assert process.stdout.readline() == b"ready\n", "the load did not start"
         yield process
     finally:
         process.terminate()
@@ -141,12 +141,12 @@ def _memory(ours: Sequence[Probed], project: Path) -> None:
                 one.memory = resident(terminal.pid)
             assert process.stdout is not None
             os.set_blocking(process.stdout.fileno(), False)
-            said = ""
+            said = b""
             print("  resident MB (" + ", ".join(f"{one.width}x{one.height}" for one in ours) + "):", end="")
-            while "done" not in said:
+            while b"done" not in said:
                 for terminal in terminals:
                     terminal.pump(0.25)
-                if fresh := process.stdout.read():
+                if fresh := process.stdout.read(1000):  # None: nothing new
                     said += fresh
                     print(" " + "/".join(f"{resident(t.pid):.1f}" for t in terminals), end="", flush=True)
                 assert process.poll() is None, "the load ended early"

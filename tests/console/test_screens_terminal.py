@@ -37,7 +37,7 @@ def test_every_screen_opens_by_its_key_shows_its_page_and_leads_back(
         "h": ("The history", "1,003 experiments", "verdict", "#▼"),
         "d": ("Hosts and devices", "2 hosts", "box1", "97 %", "#1001 screen"),
         "R": ("The ratchet", "kept of", "experiments", "The change", "train.py"),
-        "E": ("The event log", "plateau", "the store's disk is full", "box1 does not answer"),
+        "E": ("The event log", "12 proposals", "the store's disk is full", "box1 does not answer"),
         "i": ("One experiment", "#1001", "rotary embeddings", "Hypothesis"),
     }
     with TerminalConsole(store[0], *size) as terminal:
@@ -108,7 +108,9 @@ def test_an_experiment_is_opened_from_the_history_with_all_of_its_panes(
         terminal.type(ENTER + ENTER)
         terminal.until(lambda text: "no gain at 2x steps" in text and f"#{number}" in text)
         terminal.type("G")
-        terminal.until(lambda text: "$0.3124" in text and "ada: worth its seconds" in text)
+        terminal.until(lambda text: "$0.3124" in text and "mends #" in text)
+        terminal.type("b")
+        terminal.until(lambda text: "ada: worth its seconds" in text)
         terminal.type("2")
         terminal.until(lambda text: "confirm" in text and "1002" in text)
         terminal.type("k" + ENTER)
@@ -149,12 +151,14 @@ def test_the_event_log_is_filtered_and_leads_to_the_experiment(store: tuple[Path
     with TerminalConsole(path, 120, 40) as terminal:
         terminal.until(live)
         terminal.type("E")
-        terminal.until(lambda text: "plateau" in text)
+        terminal.until(lambda text: "12 proposals" in text)
         terminal.type("v")
         terminal.until(lambda text: "trial 7 on gpu0" in text)
         terminal.type("v/is:decision" + ENTER)
-        terminal.until(lambda text: "by ada: worth its seconds" in text and "plateau" not in text)
-        terminal.type("/" + "\x7f" * 20 + f"#{number} ada" + ENTER + ENTER)
+        terminal.until(lambda text: "by ada: worth its seconds" in text and "12 proposals" not in text)
+        terminal.type("/" + "\x7f" * 20 + f"#{number} ada" + ENTER)
+        terminal.until(lambda text: "1 event " in text)
+        terminal.type(ENTER)
         terminal.until(lambda text: "One experiment" in text and f"#{number}" in text)
 
 

@@ -39,12 +39,16 @@ from engine.types import (
 )
 from engine.types import ExperimentState as S
 from engine.workspace import Workspace
+from tests.engine.claude_campaign import KEY, LevelResearcher, make, ratchet
+from tests.engine.engine_process import query, until
 from tests.engine.proposers.claude_drafts import EDITING, brief, desk, submitting
 from tests.engine.simulated_host import Ending, Execution
 from tests.engine.virtual_campaign import VirtualCampaign, knobs_of, measured, turn
 from tests.project_factory import git, make_project
 from tests.standin.conversation import read
+from tests.standin.running import in_thread
 from tests.standin.script import Answer, Body, ToolUse, Turn
+from tests.standin.server import Standin
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
 HALF = "half \ud83d of it"
@@ -325,7 +329,7 @@ async def test_a_repair_that_is_given_up_as_told_does_not_pause_the_campaign(tmp
         else:
             yield turning(brief_, 4 + brief_.number)
 
-    c = campaign(tmp_path, say, drafts=4, repairs=2, program=crashing)
+    c = campaign(tmp_path, say, drafts=4, repairs=2, program=crashing, capacity=4)
     reason = await c.whole()
     assert "nothing more to propose" in reason
     given_up = [e.repairs for e in c.experiments() if e.outcome == "gave up"]
@@ -369,14 +373,15 @@ async def test_numbers_beyond_any_row_are_refused_and_the_engine_goes_on(tmp_pat
 
     async def work() -> None:
         await c.engine()
-        for kind, args in [
+        hostile: list[tuple[str, dict[str, Any]]] = [
             ("accept", {"number": 10**30}),
             ("pin", {"number": -(10**25)}),
             ("stop_trial", {"trial": 10**30}),
             ("rerun", {"number": 10**30}),
             ("edit", {"number": 10**30, "changes": [], "revision": 1}),
             ("step_back", {"number": 10**30}),
-        ]:
+        ]
+        for kind, args in hostile:
             state, said = await c.ask(kind, **args)
             assert state == "refused" and said, (kind, args)
 
@@ -454,3 +459,50 @@ async def test_prompts_are_followed_in_whichever_directory_is_in_force(tmp_path:
         await asyncio.gather(watching, return_exceptions=True)
         await authors.close()
         store.close()
+
+
+@pytest.mark.slow
+def test_no_edit_of_ratchet_toml_and_no_key_command_ends_or_holds_up_the_engine(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text(KEY)
+    command = f"cat {tmp_path}/key; test ! -e {tmp_path}/slow || sleep 600"
+    project = make(tmp_path, seconds=0.2, proposer=f'key_command = "{command}"')
+    file = project / "ratchet.toml"
+    good = file.read_text()
+    warned = "SELECT data FROM event WHERE kind = 'Warned'"
+
+    def told(what: str) -> None:
+        until(lambda: any(what in str(row) for row in query(project, warned)), what, 30)
+
+    with in_thread(Standin(LevelResearcher(), key=KEY)) as standin:
+        started = ratchet("start", at=project, url=standin.url, key="")
+        assert started.returncode == 0, started.stderr
+        until(lambda: len(standin.messages) >= 2, "two requests")
+        file.write_bytes(good.encode() + b"\n# caf\xe9\n")
+        told("not UTF-8")
+        file.unlink()
+        file.mkdir()
+        told("cannot be read")
+        file.rmdir()
+        (tmp_path / "key").rename(tmp_path / "gone")
+        file.write_text(good + "\n# other settings\n")
+        told("key_command failed")
+        (tmp_path / "gone").rename(tmp_path / "key")
+        asked_before = len(standin.messages)
+        until(lambda: len(standin.messages) > asked_before + 2, "the campaign goes on")
+        (tmp_path / "slow").touch()
+        file.write_text(good + "\n# and others\n")
+        until(lambda: b"sleep 600" in b"".join(_command_lines(str(tmp_path))), "the slow command")
+        stopped = ratchet("stop", at=project, url="", key="", seconds=20)
+    assert stopped.returncode == 0, stopped.stderr
+    until(lambda: not _command_lines(f"{tmp_path}/slow"), "nothing is left behind", 10)
+
+
+def _command_lines(needle: str) -> list[bytes]:
+    """Arguments of the processes that name ``needle``."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            line = (process / "cmdline").read_bytes()
+            if needle.encode() in line:
+                found.append(line)
+    return found

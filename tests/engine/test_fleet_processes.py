@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import signal
 from pathlib import Path
@@ -9,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.engine.engine_process import assert_sound, finish, output, query, start, until, wait
-from tests.project_factory import make_project, runs
+from tests.engine.runners.sshd import serve
+from tests.project_factory import git, make_project, runs
 
 pytestmark = pytest.mark.slow
 
@@ -81,3 +83,41 @@ def test_a_host_that_cannot_be_opened_is_set_aside_and_one_that_vanished_from_th
     config.write_text(whole)
     assert finish(project, experiments=0) == 0, output(project)
     assert_sound(tmp_path, project)
+
+
+def test_a_campaign_over_this_machine_and_one_over_ssh_survives_a_kill_and_the_servers_absence(
+    tmp_path: Path,
+) -> None:
+    with contextlib.contextmanager(serve)(tmp_path / "sshd") as sshd:
+        sshd.start()
+        options = " ".join(sshd.client())
+        far = f'\n[[hosts]]\nname = "far"\nssh = "{options} box"\ndirectory = "~/trials"\nslots = 2\n'
+        judge = "calibrate_seeds = 4\nconfirm_seeds = 2\nanchor_seeds = 1"
+        project = make_project(tmp_path, judge=judge, config=far, seconds=3.0)
+        config = project / "ratchet.toml"
+        # Built on each host, in its own place; the trial says which one it found.
+        setup = 'setup = \'mkdir -p "$VIRTUAL_ENV/bin" && echo built >"$VIRTUAL_ENV/mark"\'\n'
+        config.write_text(config.read_text().replace("[environment]\n", f"[environment]\n{setup}"))
+        git(project, "commit", "-aqm", "an environment")
+        engine = start(project, experiments=1)
+        until(lambda: {host for host, _ in query(project, RUNNING)} == {"local", "far"}, "trials on both hosts")
+        before = set(query(project, RUNNING))
+        engine.send_signal(signal.SIGKILL)
+        engine.wait()
+        assert finish(project, experiments=1) == 0, output(project)
+        print(assert_sound(tmp_path, project))
+        ended = query(project, "SELECT host, identity FROM attempt WHERE state = 'ended' AND identity <> ''")
+        assert before <= set(ended)
+        assert len(list(sshd.home.glob("trials/*/trials/*/attempt-1/control/exit"))) >= 2
+        marks = list(sshd.home.glob("trials/*/environments/*/venv/mark"))
+        assert [mark.read_text() for mark in marks] == ["built\n"], "the environment was built there, once"
+        logs = query(project, "SELECT a.directory FROM attempt a WHERE a.host = 'far' AND a.identity <> ''")
+        texts = [(project / ".ratchet" / d / "control" / "log").read_text() for (d,) in logs]
+        assert texts and all("val_loss" in text for text in texts), "its logs are at hand here"
+        readings = {host for (host,) in query(project, "SELECT DISTINCT host FROM reading")}
+        assert readings == {"local", "far"}
+        sshd.stop()
+        again = start(project, experiments=2)
+        until(lambda: ("far", "away") in query(project, "SELECT name, state FROM host"), "it to be set aside")
+        assert wait(again, project) == 0, output(project)
+        assert_sound(tmp_path, project)

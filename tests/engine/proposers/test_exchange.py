@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import random
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -376,6 +377,83 @@ def test_back_off_grows_is_jittered_and_has_an_end() -> None:
     assert all(len(set(some)) > 1 for some in waits)
     assert max(max(some) for some in waits) <= 60
     assert min(waits[5]) > max(waits[0])
+
+
+START = (
+    '{"type":"message_start","message":{"id":"m","type":"message","role":"assistant","model":"claude-opus-5-5",'
+    '"content":[],"stop_reason":null,"stop_sequence":null,"usage":{"input_tokens":42,"output_tokens":1}}}'
+)
+
+
+def whole_block(index: int, start: str, *deltas: str) -> list[str]:
+    return [
+        f'{{"type":"content_block_start","index":{index},"content_block":{start}}}',
+        *(f'{{"type":"content_block_delta","index":{index},"delta":{delta}}}' for delta in deltas),
+        f'{{"type":"content_block_stop","index":{index}}}',
+    ]
+
+
+def ended(reason: str = "tool_use", tokens: str = "7") -> list[str]:
+    return [
+        f'{{"type":"message_delta","delta":{{"stop_reason":"{reason}","stop_sequence":null}},'
+        f'"usage":{{"output_tokens":{tokens}}}}}',
+        '{"type":"message_stop"}',
+    ]
+
+
+async def test_half_a_character_is_shown_kept_and_sent_back_as_what_utf8_can_hold() -> None:
+    """JSON may carry one half of a surrogate pair, or the halves in two events; no store or request can."""
+    frames = [
+        START,
+        *whole_block(
+            0,
+            '{"type":"thinking","thinking":"","signature":""}',
+            '{"type":"thinking_delta","thinking":"a \\ud800 b"}',
+        ),
+        *whole_block(
+            1,
+            '{"type":"text","text":""}',
+            '{"type":"text_delta","text":"a smile: \\ud83d"}',
+            '{"type":"text_delta","text":"\\ude00!"}',
+        ),
+        *whole_block(
+            2,
+            '{"type":"tool_use","id":"toolu_\\udfff","name":"ch\\ud800eck","input":{}}',
+            '{"type":"input_json_delta","partial_json":"{}"}',
+        ),
+        *ended("tool_\\ud800use"),
+    ]
+    async with raw_server(frames) as url, client(url) as opened:
+        purse, shown = CountingPurse(), dict[str, str]()
+        events = [event async for event in exchange(opened, purse, HandClock()).ask(1, request(), "")]
+    for event in events:
+        if isinstance(event, StreamText):
+            shown[event.channel] = shown.get(event.channel, "") + event.text
+    assert shown["text"] == "a smile: \U0001f600!\n" and shown["thinking"] == "a \ufffd b\n"
+    answer = events[-1]
+    assert isinstance(answer, Answer) and answer.stop_reason == "tool_\ufffduse"
+    json.dumps([answer.content, shown], ensure_ascii=False).encode()
+    assert answer.content[1]["text"] == "a smile: \U0001f600!"
+    assert answer.calls[0].id == answer.content[2]["id"] and answer.calls[0].name == answer.content[2]["name"]
+    assert purse.states == ["settled"]
+
+
+@pytest.mark.parametrize("tokens", ["Infinity", "1e999", "NaN", '"many"'])
+async def test_usage_that_is_no_number_is_charged_at_the_worst_case(tokens: str) -> None:
+    frames = [START, *whole_block(0, '{"type":"text","text":""}'), *ended("end_turn", tokens)]
+    async with raw_server(frames) as url, client(url) as opened:
+        purse = CountingPurse()
+        events = [event async for event in exchange(opened, purse, HandClock()).ask(1, request(), "")]
+    assert isinstance(events[-1], Answer | Fault)
+    assert set(purse.states) == {"forfeited"} and purse.open == 0
+
+
+async def test_a_prompt_that_is_too_long_names_what_makes_it_shorter() -> None:
+    error = HttpError(400, "invalid_request_error", "prompt is too long: 1200000 tokens > 1000000 maximum")
+    async with bench(sequence(error)) as it:
+        fault = await it.ask()
+        assert isinstance(fault, Fault) and "brief_tokens" in fault.mend
+        assert it.purse.charged == 0
 
 
 # --- a server of a few lines, for what no real one would say -----------------------------------------------

@@ -189,6 +189,11 @@ class Cluster:
         for daemon in self._daemons.values():
             daemon.wait()
         self._daemons.clear()
+        # A job that Slurm kills leaves its short name for a temporary directory on its node, which is here.
+        for alias in Path("/tmp").glob("ratchet.*/t"):
+            if alias.is_symlink() and alias.readlink().is_relative_to(self.folder.parent):
+                alias.unlink()
+                alias.parent.rmdir()
 
     # --- looking and asking -------------------------------------------------------------------------
 
