@@ -104,6 +104,11 @@ KEYS: tuple[Key, ...] = (
 BY_ID = {key.id: key for key in KEYS}
 
 
+def press(action: str) -> str:
+    """The key that does it, in words."""
+    return BY_ID[action].shown.split()[0]
+
+
 def groups() -> list[tuple[str, list[Key]]]:
     """Keys by group, in the table's order."""
     found: dict[str, list[Key]] = {}

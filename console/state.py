@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from console.away import Away
 from console.charting import ChartView, Mark
 from console.diff_moves import DiffView
+from console.keymap import press
 from console.layout import DECIDING, PANES, Pane
 from console.steering import Steering
 from engine.events import CampaignPaused, DecisionTaken, RequestAnswered, TrialEnded, Warned
@@ -462,9 +463,9 @@ def why_not_decide(state: State, view: View, now: float, shown: Collection[Pane]
         waiting = state.awaiting
         return f"#{waiting[0]} waits, not this one" if waiting else "nothing waits for a decision"
     if Pane.DIFF not in shown:
-        return "3 shows the diff, then a or r"
+        return f"{press('pane_3')} shows the diff, then {press('accept')} or {press('reject')}"
     if view.focus not in DECIDING:
-        return "2 or 3 to look, then a or r"
+        return f"{press('pane_2')} or {press('pane_3')} to look, then {press('accept')} or {press('reject')}"
     detail = state.detail
     if detail is None or (detail.row.number, detail.row.revision) != (row.number, row.revision):
         return "it is still being read"

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from engine.checks import Check
+from engine.checks import Check as Check
 from engine.clock import Clock, RealClock
 from engine.config import Config, load
 from engine.effect import refusal

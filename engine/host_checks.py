@@ -29,13 +29,15 @@ case $directory in '~'*) directory=$HOME${directory#\~} ;; esac
 while [ ! -d "$directory" ]; do directory=$(dirname -- "$directory"); done
 printf '\0%s\0' "$(date +%s.%N)"
 missing=
-for tool in sh tar setsid flock taskset ps awk sed; do command -v $tool >/dev/null || missing="$missing $tool"; done
+for tool in sh tar setsid flock taskset ps awk sed; do
+    command -v $tool >/dev/null || missing="$missing $tool"
+done
 printf '%s\0' "$missing"
 printf '%s\0' "$(df -Pk -- "$directory" | awk 'NR == 2 { print $4 }')"
 [ -w "$directory" ] && printf 'yes\0' || printf 'no\0'
 printf '%s\0' "$(loginctl show-user "$(id -un)" -p Linger --value 2>/dev/null)"
-printf '%s\0' "$(busctl get-property org.freedesktop.login1 /org/freedesktop/login1 org.freedesktop.login1.Manager \
-    KillUserProcesses 2>/dev/null)"
+printf '%s\0' "$(busctl get-property org.freedesktop.login1 /org/freedesktop/login1 \
+    org.freedesktop.login1.Manager KillUserProcesses 2>/dev/null)"
 printf '%s\0' "${CUDA_VISIBLE_DEVICES-all}"
 """
 KERNEL = """
@@ -48,7 +50,8 @@ else:
     for n in range(count):
         a = torch.ones((64, 64), device=f"cuda:{n}")
         assert float((a @ a).sum().item()) == 64.0 ** 3
-    print(f"torch {torch.__version__}: " + (f"a product on each of {count} devices" if count else "no CUDA device"))
+    what = f"a product on each of {count} devices" if count else "no CUDA device"
+    print(f"torch {torch.__version__}: {what}")
 """
 
 
@@ -163,10 +166,12 @@ async def _devices(name: str, config: Config, transport: Transport) -> Check:
 async def check_kernel(
     name: str, config: Config, transport: Transport, directory: str, before: Sequence[str] = ()
 ) -> Check:
-    """A real product on every device, by the Python that trials use. ``before``: words that set its environment."""
+    """A real product on every device, by the trials' own Python. ``before``: words that set its environment."""
     if config.environment.setup:
         return Check(name, "ok", "asked once the environment is built, by the first trial")
     argv = interpreter_of(config.trial.command, "", Path(directory))
+    if argv[0] == "uv":
+        return Check(name, "ok", "not asked: `uv run` might change the environment")
     words = [*before, *argv, "-c", KERNEL]
     script = 'case $1 in "~"*) cd "$HOME${1#\\~}" ;; *) cd "$1" ;; esac || exit 1; shift; exec "$@"'
     try:

@@ -83,8 +83,9 @@ class Ledger:
             )
         except OverBudget as error:
             await self.refused(amount)
-            found = await self.balance()
-            error.waits = found.reserved > 0 and Balance(found.spent, 0).fits(amount, self.cap())
+            # Asked anew, for what was in the way may be settled by now: then it fits at once.
+            ceiling = spending.LARGEST if (cap := self.cap()) is None else min(cap, spending.LARGEST)
+            error.waits = Balance((await self.balance()).spent, 0).fits(amount, ceiling)
             raise
         self._refused.pop(reading_money.MODEL, None)
         return reservation

@@ -21,7 +21,7 @@ import click
 from console import plain
 from console.place import campaign_option, find_project
 from console.plain_text import clean
-from engine.errors import NothingToDo, UsageError
+from engine.errors import NothingToDo, RatchetError, UsageError
 from engine.events import from_row
 from engine.state_folder import state_directory
 
@@ -121,13 +121,22 @@ def seconds_of(text: str) -> float:
 
 
 def print_history(found: Recording) -> None:
-    """What happened, one line an event, without its trials."""
+    """What happened, one line an event, without its trials. Raises RatchetError for rows that no engine wrote."""
+    try:
+        _print_history(found)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise RatchetError(
+            f"the recording is not one that an engine wrote: {error!r}", "ask for another"
+        ) from error
+
+
+def _print_history(found: Recording) -> None:
     from console.replay.deck import clock_words
 
     rows = sorted(found.rows.get("event", ()), key=lambda row: int(row["id"]))
     start = float(rows[0]["at"]) if rows else 0.0
     name = clean(str(found.rows["campaign"][0]["name"]))
-    day = found.manifest.get("recorded") or f"{datetime.fromtimestamp(start, UTC):%Y-%m-%d}"
+    day = clean(str(found.manifest.get("recorded") or f"{datetime.fromtimestamp(start, UTC):%Y-%m-%d}"))
     click.echo(f"REPLAY of {name}, recorded {day}: what happened, by the time since its start")
     if note := found.manifest.get("note"):
         click.echo(clean(str(note)))
@@ -135,7 +144,8 @@ def print_history(found: Recording) -> None:
         event = from_row(str(row["kind"]), json.loads(row["data"]))
         text = plain.line(event) if event is not None else None
         if text is not None and not text.startswith("  "):
-            click.echo(f"{clock_words(float(row['at']) - start):>8} {text}")
+            told = "\n".join(map(clean, text.split("\n")))
+            click.echo(f"{clock_words(float(row['at']) - start):>8} {told}")
     click.echo("no terminal: in one, this command shows it in the console, at speed or step by step")
 
 
@@ -151,11 +161,11 @@ def write(found: Recording, file: Path, note: str) -> int:
         replace(found, manifest=recording.manifest(found, note)), private_names(os.environ.get)
     )
     size = recording.save(taken, file)
-    kept = len(found.rows.get("keep", ()))
+    of = taken.manifest
     click.echo(
-        f"recorded {taken.manifest['campaign']} in {file}: {len(found.rows.get('experiment', ()))} experiments,"
-        f" {kept} kept, {size / 1000:.0f} KB\n`ratchet replay {file}` shows it; look through it before you give it"
-        f" away: zcat {file}"
+        f"recorded {clean(str(of['campaign']))} in {file}: {of['experiments']} experiments,"
+        f" {of['keeps']} kept, {size / 1000:.0f} KB\n`ratchet replay {file}` shows it;"
+        f" look through it before you give it away: zcat {file}"
     )
     return 0
 

@@ -12,6 +12,7 @@ from textual.binding import Binding, BindingType
 
 from console.choosing import Entry
 from console.feed import Feed
+from console.keymap import BY_ID
 from console.layout import Pane
 from console.replay.deck import Deck, DeckClock
 from console.replay.keys import LIVE, REPLAY, THIS, WHY, off
@@ -60,10 +61,11 @@ class ReplayScreen(LiveScreen, inherit_bindings=False):
     def _hints(self) -> list[Hint]:
         found = [(key.shown.split()[0], self._word(key.id, key.footer), "") for key in REPLAY.own if key.footer]
         if self.view.focus is not Pane.EXPERIMENTS:
-            found.append(("esc", "experiments", ""))
+            found.append(_hint("back", "experiments"))
         elif self.view.cursor is not None:
-            found.append(("g", "follow", ""))
-        return [*found, ("enter", "diff", ""), ("tab", "pane", ""), ("h", "history", ""), ("R", "ratchet", "")]
+            found.append(_hint("first", "follow"))
+        others = (("open", "diff"), ("next_pane", "pane"), ("history", "history"), ("ratchet", "ratchet"))
+        return [*found, *(_hint(*one) for one in others)]
 
     def _word(self, key: str, word: str) -> str:
         if key == "replay_pause":
@@ -71,7 +73,7 @@ class ReplayScreen(LiveScreen, inherit_bindings=False):
         return "hunk" if key == "replay_keep" and self.view.focus is Pane.DIFF else word
 
     def _paint_footer(self, scene: Scene, width: int, height: int) -> list[Line]:
-        last = [(key, word, "") for key, word in (("q", "leave"), (":", "actions"), ("?", "help"))]
+        last = [_hint("detach", "leave"), _hint("palette", "actions"), _hint("help", "help")]
         return [page_parts.footer(self._hints(), last, width)]
 
     def _footer_inputs(self, scene: Scene) -> tuple[object, ...]:
@@ -137,3 +139,8 @@ class ReplayScreen(LiveScreen, inherit_bindings=False):
             self.say(f"picture: {self.app.keep_picture(Path.cwd(), self.deck.clock)}", "good")
         except OSError as error:
             self.say(f"no picture: {error.strerror or error}", "bad")
+
+
+def _hint(key: str, word: str) -> Hint:
+    """As the live screen's footer: a person's own keys, where there are some."""
+    return BY_ID[key].shown.split()[0], word, ""

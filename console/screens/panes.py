@@ -161,14 +161,15 @@ class PanesScreen(ReadingScreen, ChartKeys, DiffKeys):
 
     def hints(self) -> list[Hint]:
         """The keys of the pane in focus, then the screen's own."""
-        ids = ["next_pane"]
+        ids = []
         if self.view.focus is DIFF and self.state.detail is not None:
             ids += ["next_hunk", "split"]
         if self.view.focus is CHART and self.drawn:
             ids += ["left", "zoom_in", "axis", "log_y", "smoothing", "reset_chart"]
         keys = [key for key in self.KEYS.shared if key.id in ids]
         keys.sort(key=lambda key: ids.index(key.id))
-        return super().hints() + [(key.shown.split()[0], key.footer, "") for key in keys]
+        near = [(key.shown.split()[0], key.footer, "") for key in keys]
+        return [*near, *super().hints(), ("tab", "pane", "")]
 
     def focus_pane(self, pane: Pane) -> None:
         self.view = replace(self.view, focus=pane)

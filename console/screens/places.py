@@ -104,12 +104,13 @@ def comparison(body: Rect, front: Pane) -> Panes:
 def ratchet(body: Rect, front: Pane) -> Panes:
     """The chart over the change behind its step; side by side where the terminal is wide and high."""
     if body.height < 16:
-        return Panes({front: body}) if front is DIFF else Panes({CHART: body})
+        return Panes({front: body})
     lower = max(8, body.height * 2 // 5) if body.height >= 26 else 7
     chart = Rect(body.x, body.y, body.width, body.height - lower)
     y = body.y + chart.height
     if body.width < 140:
-        return Panes({CHART: chart, DIFF: Rect(body.x, y, body.width, lower)})
+        shared = STORY if front is STORY else DIFF
+        return Panes({CHART: chart, shared: Rect(body.x, y, body.width, lower)})
     left = body.width * 2 // 5
     return Panes(
         {

@@ -15,6 +15,7 @@ from textual.app import SuspendNotSupported
 from console import charting
 from console.editing import NotSent, Sheet
 from console.formats import one_or_more
+from console.keymap import press
 from console.plain_text import clean
 from console.screens.edited import AGAIN, SEND, EditedScreen
 from console.screens.typing import CountScreen, MessageScreen
@@ -163,7 +164,8 @@ class SteeringKeys:
             count = int(text)
             self._question(
                 f"Accept the next {count} without asking?",
-                "Proposals run and keeps advance the ratchet as they come, those that wait now first. A ends it.",
+                "Proposals run and keeps advance the ratchet as they come, those that wait now first. "
+                f"{press('accept_next')} ends it.",
                 lambda: self._file(
                     lambda: self.desk.ask("autopilot", count=count), f"accept the next {count} sent"
                 ),
@@ -254,7 +256,9 @@ class SteeringKeys:
             kept = row is not None and row.verdict == "keep" and row.state == "settled"
             told = "nothing rests on it any more" if kept else "it is no keep"
             self.say(
-                f"#{number}: {told}; B goes back to a keep in force, `ratchet back 0` to the baseline", "warn"
+                f"#{number}: {told}; {press('step_back')} goes back to a keep in force, "
+                "`ratchet back 0` to the baseline",
+                "warn",
             )
         elif not behind:
             self.say(f"#{number} is the incumbent: there is nothing behind it to go back from", "warn")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from console.formats import fit, width_of
+from console.keymap import press
 from console.plain_text import clean
 from console.state import Listed
 from console.steering import unanswered
@@ -39,14 +40,16 @@ def _keys(scene: Scene, row: Listed, width: int) -> Line:
     asked = [r for r in state.requests if r.kind in mine and r.args.get("number") == row.number]
     what = "keep it?" if row.state == "keep_review" else "run it?"
     if asked:
-        told = " no engine runs; it waits, u withdraws it" if state.alive is False else " sent"
+        told = f" no engine runs; it waits, {press('undo')} withdraws it" if state.alive is False else " sent"
         if asked[-1].state == "asleep":
-            told = " asked before this engine started: c still do it, u withdraw"
+            told = " asked before this engine started: "
+            told += f"{press('confirm_asleep')} still do it, {press('undo')} withdraw"
         return Line(((fit(f" {asked[-1].kind} #{row.number}:{told}", width), "alarm"),))
     if scene.why_not:
         return Line(((fit(f" #{row.number} waits: {what}  {scene.why_not}", width), "warn"),))
-    edit = "   e edit" if row.state == "review" else ""
-    return Line(((fit(f" #{row.number} waits: {what}  a accept   r reject{edit}", width), "alarm"),))
+    edit = f"   {press('edit')} edit" if row.state == "review" else ""
+    keys = f"{press('accept')} accept   {press('reject')} reject{edit}"
+    return Line(((fit(f" #{row.number} waits: {what}  {keys}", width), "alarm"),))
 
 
 def _circumstances(scene: Scene, row: Listed) -> list[str]:

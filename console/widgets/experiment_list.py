@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from console.formats import count, fit, forest, one_or_more, plus_minus
+from console.keymap import press
 from console.plain_text import clean
 from console.state import Listed, State
 from console.widgets.lines import Line, Scene, Span
@@ -169,7 +170,10 @@ def empty(state: State, width: int) -> list[Line]:
             ),
         ]
     elif state.alive is False:
-        texts = [("No experiments yet, and no engine is running.", "bold"), ("S starts the engine.", "")]
+        texts = [
+            ("No experiments yet, and no engine is running.", "bold"),
+            (f"{press('start_engine')} starts the engine.", ""),
+        ]
     else:
         texts = [("No experiments yet.", "bold"), ("The proposer is about to write the first one.", "")]
     return [Line(()), *(Line(((text, style),)) for told, style in texts for text in wrap(told, width - 2))]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -17,6 +18,7 @@ from engine.store.reading_screens import BusyRow
 WIDE = 132  # columns from which a device needs one line
 SAMPLE_SECONDS = 5.0
 SAMPLES = 60  # five minutes
+_RUNS = re.compile("[· ]+|[^· ]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +112,7 @@ def _device(device: Device, recent: list[float | None], now: float, width: int) 
     foreign = _number(row.data.get("foreign")) if row is not None else None
     second: list[Span] = [("  ", "")] if not wide else []
     points = sparkline(recent, min(SAMPLES, width // 3) if not wide else 30)
-    second.append((points, "faint" if stale else "good"))
+    second += [(part, "faint" if stale or part[0] in "· " else "good") for part in _RUNS.findall(points)]
     second.append(("  ", ""))
     second += _work(device.busy, now)
     if foreign and not stale:
@@ -118,7 +120,7 @@ def _device(device: Device, recent: list[float | None], now: float, width: int) 
         second.append((f"  {others} not ours", "warn"))
     if wide:
         used = sum(width_of(text) for text, _ in spans)
-        return [Line((*spans, (" " * max(2, 78 - used), ""), *second))]
+        return [Line((*spans, (" " * max(2, 88 - used), ""), *second))]
     if width < 72:  # the line of the last minutes would push out what runs
         second = [("    ", ""), *_work(device.busy, now), *second[-1:][: bool(foreign)]]
     return [Line(tuple(spans)), Line(tuple(second))]
@@ -159,7 +161,9 @@ def _work(busy: Sequence[BusyRow], now: float) -> list[Span]:
 
 def _aged(seconds: float) -> str:
     """Whole minutes: an age that counts seconds is sent every second."""
-    return duration(seconds // 60 * 60) if seconds >= 60 else "seconds"
+    if seconds < 60:
+        return "seconds"
+    return f"{seconds // 60:.0f} min" if seconds < 3600 else duration(seconds)
 
 
 def _number(value: object) -> float | None:

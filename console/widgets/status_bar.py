@@ -7,6 +7,7 @@ from statistics import fmean
 
 from console import plain
 from console.formats import dollars, duration, fit, number, one_or_more
+from console.keymap import press
 from console.layout import DECIDING, PANES
 from console.plain_text import clean
 from console.state import SILENT_SECONDS, State, asked, to_withdraw
@@ -34,7 +35,7 @@ def situation(state: State, now: float, can_start: bool = False) -> Situation:
         return Situation(state.replay, "accent")
     if campaign is None:
         return Situation("no campaign", "warn", "", "`ratchet run` starts one")
-    start = "S starts it" if can_start else "`ratchet start`"
+    start = f"{press('start_engine')} starts it" if can_start else "`ratchet start`"
     if campaign.state == "finished":
         return Situation("finished", "good", campaign.pause_reason, "`ratchet start --experiments N` goes on")
     if state.alive is False:
@@ -46,7 +47,9 @@ def situation(state: State, now: float, can_start: bool = False) -> Situation:
         mend = f"{state.trouble_mend}; it goes on by itself then" if state.trouble_mend else ""
         return Situation("in trouble", "bad", state.trouble, mend)
     if campaign.state == "paused":
-        return Situation("paused", "warn", campaign.pause_reason, campaign.pause_mend or "P resumes")
+        return Situation(
+            "paused", "warn", campaign.pause_reason, campaign.pause_mend or f"{press('pause')} resumes"
+        )
     if engine is not None and state.alive and now - engine.beat_at > SILENT_SECONDS:
         silent = duration((now - engine.beat_at) // 10 * 10)
         return Situation("silent", "warn", f"the engine lives but said nothing for {silent}", "see engine.log")
@@ -114,7 +117,7 @@ def _waiting_spans(state: State, short: bool = False) -> list[Span]:
     if state.asleep:
         spans += [(f" {one_or_more(len(state.asleep), 'request')} asleep ", "alarm")]
     if ahead := autopilot(state.campaign):
-        told = "in advance" if short else "accepted in advance: A ends it"
+        told = "in advance" if short else f"accepted in advance: {press('accept_next')} ends it"
         spans += [(f" {ahead.left} {told} ", "accent_bar")]
     if plateau := state.steering.standing.plateau:
         spans += [(" plateau " if short else f" plateau: {plateau} since a keep ", "warn_bar")]
@@ -175,10 +178,11 @@ def news(scene: Scene, width: int, now: Situation) -> Line:
     """One line of what matters most: a request that waits, what is wrong, an answer, the latest event."""
     state = scene.state
     if state.asleep:
-        told = f' asked before this engine started: "{asked(state.asleep[0])}"   c still do it   u withdraw'
+        told = f' asked before this engine started: "{asked(state.asleep[0])}"'
+        told += f"   {press('confirm_asleep')} still do it   {press('undo')} withdraw"
         return Line(((fit(told, width), "alarm"),))
     if state.alive is False and (waiting := to_withdraw(state, scene.actor)) is not None:
-        told = f' waits for an engine: "{asked(waiting)}"   u withdraws it'
+        told = f' waits for an engine: "{asked(waiting)}"   {press("undo")} withdraws it'
         return Line(((fit(told, width), "warn"),))
     if state.notice is not None:
         return Line(((fit(" " + clean(state.notice.text), width), state.notice.style),))

@@ -174,7 +174,7 @@ def trial_rows(
     """Headings and as many trials as fit, the chosen one among them."""
     if not trials:
         return [Line((("no trial yet: they run when it is ready", "faint"),))]
-    wide, hosts = width >= 62, width >= 46
+    wide, hosts = width >= 64, width >= 52
     text = f"  {'purpose':<10}{'seed':<12}{'score':<10}{'took':<8}"
     text += f"{'host':<10}" * hosts + f"{'outcome':<12}" * wide
     lines = [Line(((fit(text, width), "faint"),))]

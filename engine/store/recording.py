@@ -130,6 +130,7 @@ def _thinned(conn: sqlite3.Connection, columns: Sequence[str], campaign: int) ->
     most = min(SERIES_POINTS, max(2, ALL_POINTS // max(1, len(counted)))) - 1
     steps = {(trial, series): -(-count // most) for trial, series, count, _ in counted}
     coarse = min(steps.values(), default=1)  # the points of a long campaign are millions: most stay in the file
+    steps = {curve: -(-step // coarse) * coarse for curve, step in steps.items()}
     trial, series, seq = (columns.index(name) for name in ("trial", "series", "seq"))
     found = {
         (row[trial], row[series], row[seq]): row

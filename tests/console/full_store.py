@@ -24,9 +24,9 @@ TALK = (
 )  # fmt: skip
 
 
-def full_store(state_dir: Path, experiments: int = 1000, **more: bool) -> int:
+def full_store(state_dir: Path, experiments: int = 1000, *, running: bool = True, awaiting: bool = False) -> int:
     """Returns the number of the experiment that has it all; it mends the one before, and is a keep."""
-    seeded_store(state_dir, experiments, **more)
+    seeded_store(state_dir, experiments, running=running, awaiting=awaiting)
     with sqlite3.connect(state_dir / "store.db") as conn:
         now = conn.execute("SELECT MAX(at) FROM event").fetchone()[0]
         (number,) = conn.execute(
@@ -94,7 +94,7 @@ def _hosts(conn: sqlite3.Connection, now: float) -> None:
 
 
 def _troubles(conn: sqlite3.Connection, now: float, number: int) -> None:
-    for i, event in enumerate((
+    found: tuple[events.Event, ...] = (
         events.Warned("the host box1 does not answer", "`ssh gpu1` by hand"),
         events.Plateau(12),
         events.BudgetReached(20_000_000_000, 19_900_000_000, 0),
@@ -103,7 +103,8 @@ def _troubles(conn: sqlite3.Connection, now: float, number: int) -> None:
         events.CampaignResumed("ada"),
         events.TrialStarted(7, 1, "gpu0", "x"),
         events.EngineStopped(1, "the store's disk is full"),
-    )):  # fmt: skip
+    )
+    for i, event in enumerate(found):
         kind, data = events.to_row(event)
         conn.execute(
             "INSERT INTO event (at, campaign, kind, data) VALUES (?, 1, ?, ?)", (now + i, kind, json.dumps(data))

@@ -108,7 +108,7 @@ def test_whatever_a_loader_raises_is_told_and_tried_again(tmp_path: Path, error:
     page.loader.fail = None
     page.clock.advance(1.0)
     page.reader.cycle("a")
-    assert page.told[-1] == "a 2"
+    assert page.told[-1:] == ["a 2"]
 
 
 def test_garbage_in_place_of_a_store_is_trouble(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from console.screens.places import CHART, DIFF, STORY, TALK, TRIALS, Panes
 FRONTS: dict[Callable[[Rect, Pane], Panes], tuple[Pane, ...]] = {
     places.experiment: (STORY, TRIALS, DIFF, CHART, TALK),
     places.comparison: (STORY, DIFF, CHART),
-    places.ratchet: (CHART, DIFF),
+    places.ratchet: (CHART, DIFF, STORY),
 }
 WIDTHS, HEIGHTS = st.integers(1, 300), st.integers(1, 120)
 

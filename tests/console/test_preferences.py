@@ -16,6 +16,10 @@ from console.appearance import Looks, looks
 from console.keymap import BY_ID, KEYS
 from console.preferences import Preferences, parse, read
 from console.remapping import FORBIDDEN, read_key, spoken
+from console.state import View, why_not_decide
+from console.widgets.decision import decision_lines
+from console.widgets.lines import Scene
+from tests.console.scenes import NOW, detail, row, state
 
 
 @pytest.fixture(autouse=True)
@@ -216,6 +220,14 @@ def test_remapped_keys_are_what_every_list_of_keys_shows() -> None:
     shown = help_text().plain
     assert "  X            stop a trial" in shown and "  J ctrl+n     down" in shown
     assert screen_keys.HISTORY.by_id("down").shown == "J ctrl+n"
+
+
+def test_what_asks_for_a_decision_names_ones_own_keys() -> None:
+    keymap.install({"accept": "z", "pane_3": "f3"})
+    waiting = state(row(1, "review"), detail=detail(1, state="review"))
+    (line, *_) = decision_lines(Scene(waiting, View(), NOW, 1), 100)
+    assert "z accept   r reject" in "".join(text for text, _ in line.spans)
+    assert "f3" in why_not_decide(waiting, View(), 0.0)
 
 
 def test_what_clashes_is_found_in_every_table() -> None:

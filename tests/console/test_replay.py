@@ -26,7 +26,7 @@ from console.state import AliveSeen, CampaignRead, State, StoreReplaced, Update,
 from engine.clock import VirtualClock
 from engine.errors import UsageError
 from engine.store.playback import Playback
-from engine.store.recording import Recording, of_store
+from engine.store.recording import Recording, of_store, save
 from tests.console.ratchet_command import ratchet
 from tests.histories import make_histories
 
@@ -325,6 +325,19 @@ def test_what_cannot_be_shown_is_told_with_its_exit_code(
     done = ratchet(*arguments, at=tmp_path)
     assert done.returncode == code, done.stdout + done.stderr
     assert told in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_stranger_s_recording_prints_no_escape_and_odd_events_are_told(taken: Recording, tmp_path: Path) -> None:
+    event = {"id": 10**6, "at": 1e10, "campaign": 5, "kind": "CampaignCreated"}
+    evil = {**event, "data": json.dumps({"name": "c\x1b]0;owned\x07", "baseline": "\x1b[2J", "seed": 1})}
+    odd = {**event, "data": json.dumps({"name": 1})}
+    for name, row, code in (("evil", evil, 0), ("odd", odd, 1)):
+        rows = {**taken.rows, "event": [*taken.rows["event"], row]}
+        save(Recording(rows, manifest={"note": "\x1b[31mred"}), tmp_path / name)
+        done = ratchet("replay", name, at=tmp_path)
+        assert done.returncode == code, done.stderr
+        assert "\x1b" not in done.stdout and "\x07" not in done.stdout
+        assert "Traceback" not in done.stderr
 
 
 # --- the recording that ships ----------------------------------------------------------------------------

@@ -81,6 +81,17 @@ def test_it_stands_steps_and_goes_back(console: Terminal) -> None:
     console.until(lambda text: "once more from the start" in text and "to the next keep" in text)
 
 
+def test_the_list_of_actions_has_the_player_s_and_says_why_others_are_off(home: Path) -> None:
+    with opened(home, 120, 40) as console:
+        console.until(lambda text: "x10" in text)
+        console.type(":pause the ratchet")
+        console.until(lambda text: "pause the ratchet, or resume it" in text and "this is a replay" in text)
+        console.type("\x1b")
+        console.until(lambda text: "pause the ratchet, or" not in text)
+        console.type(":faster: x1\r")
+        console.until(lambda text: "x60" in text)
+
+
 def leave_by_sigterm(console: Terminal) -> None:
     os.kill(console.pid, signal.SIGTERM)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
+from textual.binding import Binding
 
 from console import screen_keys
 from console.screen_keys import SCREENS, ScreenKeys
@@ -32,7 +33,7 @@ def test_no_key_means_two_things_on_one_screen_and_each_does_something(screen: t
     assert [k for k, n in Counter(k for key in keys for k in key.keys).items() if n > 1] == []
     assert [k for k, n in Counter(key.id for key in keys).items() if n > 1] == []
     assert [key.id for key in keys if not callable(getattr(screen, f"do_{key.id}", None))] == []
-    bound = {binding.id for binding in screen.BINDINGS if hasattr(binding, "id")}
+    bound = {binding.id for binding in screen.BINDINGS if isinstance(binding, Binding)}
     assert bound == {f"{screen.KEYS.name}.{key.id}" for key in keys}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -11,7 +12,7 @@ from console.charting import ChartView, Mark
 from console.diff_difference import counts, difference
 from console.diffs import parse
 from console.event_words import Said
-from console.formats import width_of
+from console.formats import width_of, wrap
 from console.history_filter import parse as parse_filter
 from console.history_view import HistoryView, tabulate
 from console.page_sources import Machines, Two, Whole
@@ -19,10 +20,10 @@ from console.state import Curve, Detail
 from console.widgets import comparison, curves, event_list, history_table, host_table, page_parts, story
 from console.widgets.chart import Layer
 from console.widgets.host_table import Recent
-from console.widgets.lines import Line, strip_of
+from console.widgets.lines import Line, Span, strip_of
 from engine.store.reading import ReadingRow
 from engine.store.reading_money import Money, Share, Tokens
-from engine.store.reading_screens import BusyRow, DecisionRow
+from engine.store.reading_screens import BusyRow, DecisionRow, HistoryRow
 from tests.console.scenes import EXPERIMENT, NOW, TRIAL
 from tests.console.test_history import BARE, ROW
 
@@ -85,7 +86,12 @@ def test_a_draft_that_failed_shows_the_name_of_its_end() -> None:
 def test_only_rows_in_sight_are_made(monkeypatch: pytest.MonkeyPatch) -> None:
     made = []
     whole = history_table._cells
-    monkeypatch.setattr(history_table, "_cells", lambda row, *rest: made.append(row.number) or whole(row, *rest))
+
+    def counted(row: HistoryRow, *rest: Any) -> tuple[Span, ...]:
+        made.append(row.number)
+        return whole(row, *rest)
+
+    monkeypatch.setattr(history_table, "_cells", counted)
     table = tabulate([replace(ROW, number=n) for n in range(1, 10_001)], HistoryView())
     history_table.body(table, HistoryView(cursor=5000), {}, None, 120, 40)
     assert len(made) == 39 and 5000 in made
@@ -163,7 +169,7 @@ def test_odd_experiments_fit_and_let_nothing_out(size: tuple[int, int]) -> None:
     assert odd.detail is not None
     check(story.lines(odd, width), width)
     check(story.trial_rows(odd.detail.trials, odd.detail.trials[0], True, width, height), width)
-    check(story.talk_lines([f"=== {EVIL} ===".replace("\n", ""), *page_parts.wrap(EVIL, 40)], width), width)
+    check(story.talk_lines([f"=== {EVIL} ===".replace("\n", ""), *wrap(EVIL, 40)], width), width)
     check([Line(tuple(story.verdict_spans(odd.detail.row)))], width)
 
 
@@ -268,8 +274,8 @@ MACHINES = Machines(
 @pytest.mark.parametrize("width", [200, 120, 80])
 def test_each_device_tells_how_it_is_and_what_runs_on_it(width: int) -> None:
     told = check(host_table.body(MACHINES, Recent(), 0, NOW, width, 40), width, 40)
-    for part in ("50 %", "300 W", "91 °C", "#41 screen, seed 7, 17s", "#42", "baseline screen", "CPU only", "8m00s old",
-                 "silent for 8m00s", "in bubblewrap", "no reading yet", "#43"):  # fmt: skip
+    for part in ("50 %", "300 W", "91 °C", "#41 screen, seed 7, 17s", "#42", "baseline screen", "CPU only", "8 min old",
+                 "silent for 8 min", "in bubblewrap", "no reading yet", "#43"):  # fmt: skip
         assert part in told, part
     assert "2 processes not ours" in told or width < 100
 

@@ -42,7 +42,9 @@ async def test_a_sound_project_passes_and_is_not_changed(tmp_path: Path) -> None
         "disk",
         "devices",
         "containment",
+        "logout",
         "interpreter",
+        "kernel",
         "effect",
     }
     for name in ("git", "ratchet.toml", "python", "interpreter", "effect"):

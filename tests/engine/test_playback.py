@@ -83,6 +83,23 @@ def _ids(conn: sqlite3.Connection, campaign: int) -> set[int]:
     return {row[0] for row in conn.execute("SELECT id FROM event WHERE campaign = ?", (campaign,))}
 
 
+def test_a_store_is_taken_while_its_engine_writes_and_is_left_as_it_was(histories: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "store.db"
+    copy.write_bytes(histories.read_bytes())
+    engine = sqlite3.connect(copy, isolation_level=None)
+    engine.execute("PRAGMA journal_mode = WAL")
+    engine.execute("UPDATE campaign SET pause_reason = 'committed' WHERE name = 'c4'")
+    engine.execute("BEGIN IMMEDIATE")
+    engine.execute("UPDATE campaign SET pause_reason = 'not yet' WHERE name = 'c4'")
+    before = copy.read_bytes()
+    taken = recording.of_store(copy, "c4")
+    assert taken.rows["campaign"][0]["pause_reason"] == "committed"
+    assert copy.read_bytes() == before
+    engine.execute("COMMIT")  # nothing of the reader is in its way
+    engine.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    engine.close()
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_however_one_gets_to_a_moment_the_store_is_the_same(histories: Path, tmp_path: Path, seed: int) -> None:
     chance = random.Random(seed)

@@ -156,6 +156,27 @@ def test_curves_are_thinned_and_keep_their_ends(taken: Recording) -> None:
     assert seqs["short"] == list(range(50)) and seqs["one"] == [0]
 
 
+def test_long_curves_are_read_thinned_whatever_their_lengths(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recording, "SERIES_POINTS", 50)
+    copy = tmp_path / "store.db"
+    copy.write_bytes(store.read_bytes())
+    conn = sqlite3.connect(copy)
+    (trial,) = conn.execute("SELECT MIN(id) FROM trial").fetchone()
+    conn.execute("DELETE FROM point")
+    lengths = {"a": 120, "b": 170, "c": 2000, "d": 98}
+    for name, count in lengths.items():
+        rows = [(trial, name, i, float(i), 1.0, float(i)) for i in range(count)]
+        conn.executemany("INSERT INTO point (trial, series, seq, step, value, at) VALUES (?, ?, ?, ?, ?, ?)", rows)
+    conn.commit()
+    conn.close()
+    points = of_store(copy, "c0").rows["point"]
+    for name, count in lengths.items():
+        seqs = [row["seq"] for row in points if row["series"] == name]
+        assert 20 <= len(seqs) <= 50 and seqs[0] == 0 and seqs[-1] == count - 1 and seqs == sorted(seqs), name
+
+
 def test_the_end_of_a_long_log_is_taken_at_a_line_s_start(store: Path, tmp_path: Path) -> None:
     copy = tmp_path / "store.db"
     copy.write_bytes(store.read_bytes())
@@ -176,7 +197,7 @@ def test_the_end_of_a_long_log_is_taken_at_a_line_s_start(store: Path, tmp_path:
 
 
 def packed(*lines: object) -> bytes:
-    return gzip.compress("\n".join(json.dumps(line) for line in lines).encode())
+    return gzip.compress("\n".join(json.dumps(line) for line in lines).encode(), mtime=0)
 
 
 HEAD = {"format": recording.FORMAT}
@@ -186,13 +207,14 @@ CAMPAIGN = {"table": "campaign", "columns": {"id": [1], "name": ["c"]}}
 @pytest.mark.parametrize(
     "data",
     [
-        b"", b"not gzip", gzip.compress(b""), gzip.compress(b"\xff\xfe"), packed({"format": "other"}), packed([1]),
+        b"", b"not gzip", gzip.compress(b"", mtime=0), gzip.compress(b"\xff\xfe", mtime=0), packed({"format": "other"}), packed([1]),
         packed(HEAD), packed({"format": "ratchet recording 9"}), packed(HEAD, {"logs": [[1]]}),
         packed(HEAD, {"table": "campaign", "columns": {"id": [[1]], "name": ["c"]}}),
         packed(HEAD, {"table": "campaign", "columns": {"id": [1, 2], "name": ["c"]}}),
         packed(HEAD, {"table": "campaign", "columns": [1]}), packed(HEAD, 7), packed(HEAD, None),
-        gzip.compress(b"[" * 100_000), packed(HEAD, CAMPAIGN)[:-9],
+        gzip.compress(b"[" * 100_000, mtime=0), packed(HEAD, CAMPAIGN)[:-9],
     ],
+    ids=range(16),
 )  # fmt: skip
 def test_a_file_that_is_no_recording_is_told_with_a_mend(data: bytes, tmp_path: Path) -> None:
     (tmp_path / "r").write_bytes(data)

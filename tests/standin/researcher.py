@@ -189,7 +189,8 @@ class Researcher:
         called, edits = mended
         thought = f"It ended with: {error(task) or 'FAIL'}. "
         hypothesis = "The run crashed for a slip, not for the idea: mended, the idea gets its trial."
-        failed = next((idea for idea in IDEAS if idea.title in task), None)
+        named = (idea for idea in IDEAS if idea.title in task)
+        failed = min(named, key=lambda idea: task.find(idea.title), default=None)  # the one to mend is named first
         failed = failed or Idea(called, "repair", "", hypothesis, 0.01, swaps(*edits))
         return Work(called, replace(failed, thought=thought), edits)
 
