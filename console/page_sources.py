@@ -90,6 +90,7 @@ class ExperimentPage:
     def __init__(self) -> None:
         self._old: Whole | None = None
         self._talk: tuple[tuple[int, int], tuple[str, ...]] | None = None  # (experiment, messages) -> lines
+        self._chain: tuple[tuple[int, int], tuple[tuple[int, ...], tuple[int, ...]]] | None = None
 
     def __call__(self, conn: sqlite3.Connection, campaign: CampaignRow, wanted: ExperimentWish) -> Whole:
         old = self._old
@@ -98,7 +99,10 @@ class ExperimentPage:
         if detail is None:
             self._old = Whole(None, newest)
             return self._old
-        before, after = reading_screens.repairs(conn, detail.row.id)
+        key = (detail.row.id, newest)  # a repair is an experiment of its own: none comes without a new number
+        if self._chain is None or self._chain[0] != key:
+            self._chain = (key, reading_screens.repairs(conn, detail.row.id))
+        before, after = self._chain[1]
         whole = Whole(
             detail, newest, campaign.metric, campaign.goal, tuple(reading_screens.decisions(conn, detail.row.id)),
             before, after, reading_money.money_of(conn, detail.row.id),

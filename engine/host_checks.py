@@ -116,8 +116,9 @@ def _disk(name: str, directory: str, free: str, writable: bool) -> Check:
         return Check(f"{name}: disk", "fail", f"{detail}, not writable", 'name another: directory = "..."')
     if kilobytes < NO_DISK_KB:
         return Check(f"{name}: disk", "fail", detail, "free some space there")
-    status = "warn" if kilobytes < LOW_DISK_KB else "ok"
-    return Check(f"{name}: disk", status, detail, "free some space there" if status == "warn" else "")
+    if kilobytes < LOW_DISK_KB:
+        return Check(f"{name}: disk", "warn", detail, "free some space there")
+    return Check(f"{name}: disk", "ok", detail, "")
 
 
 def lingering(name: str, linger: str, kills: str) -> Check:

@@ -213,16 +213,21 @@ class _Simulation:
             assert campaign is not None
             if campaign.calibration and idle == 0 and not self.found.steady_from:
                 self.found.steady_from = self.clock.monotonic()
-            if idle:
-                self.found.causes[self._cause(store, bool(campaign.calibration))] += idle * every
+            for cause, devices in self._causes(store, idle, bool(campaign.calibration)).items():
+                self.found.causes[cause] += devices * every
 
-    def _cause(self, store: StoreThread, calibrated: bool) -> str:
+    def _causes(self, store: StoreThread, idle: int, calibrated: bool) -> dict[str, int]:
+        """Idle devices by what they wait for: as many as trials are queued wait for nothing but the engine."""
         queued, undecided = reading.held_up(store.store.conn)
-        if queued:
-            return "start-up gap"
+        starting = min(idle, queued)
         if not calibrated:
-            return "calibration"
-        return "waiting for a decision" if undecided else "no proposal ready"
+            return {"start-up gap": starting, "calibration": idle - starting}
+        deciding = min(idle - starting, undecided)
+        return {
+            "start-up gap": starting,
+            "waiting for a decision": deciding,
+            "no proposal ready": idle - starting - deciding,
+        }
 
     def _conclude(self, store: StoreThread, campaign: int) -> None:
         found, now = self.found, self.clock.monotonic()

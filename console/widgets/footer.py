@@ -72,6 +72,8 @@ def keys(scene: Scene) -> list[tuple[str, str, str]]:
         found.append(("start_engine", "start engine", ""))
     elif state.alive:
         found.append(("stop_engine", "stop engine", ""))
+    if state.newest:
+        found += [("history", "history", ""), ("ratchet", "ratchet", "")]
     return found
 
 

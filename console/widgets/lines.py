@@ -149,10 +149,13 @@ def changed_span(old: Strip, new: Strip) -> tuple[int, int] | None:
 
 def _cells(strip: Strip) -> list[tuple[str, Style | None]]:
     found: list[tuple[str, Style | None]] = []
-    for segment in strip:
-        for character in segment.text:
-            found.append((character, segment.style))
-            found.extend([("", segment.style)] * (width_of(character) - 1))
+    for text, style, _ in strip:
+        if text.isascii():  # most of the screen, and this is asked of each line that is painted again
+            found += [(character, style) for character in text]
+            continue
+        for character in text:
+            found.append((character, style))
+            found.extend([("", style)] * (width_of(character) - 1))
     return found
 
 

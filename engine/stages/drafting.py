@@ -84,10 +84,11 @@ class Drafting:
 
     def _wanted(self, now: Situation) -> int:
         """Proposals ahead of the devices: what the file says, or what the times need."""
-        config = self.setting.config
-        return config.proposer.drafts or self.setting.pace.drafts(
-            self.setting.fleet.capacity, config.trial.train_seconds, len(now.trials)
-        )
+        config, pace, at = self.setting.config, self.setting.pace, self.setting.clock.now()
+        if config.proposer.drafts:
+            return config.proposer.drafts
+        ending = sum(t.started_at is not None and pace.ends_soon(at - t.started_at) for t in now.trials)
+        return pace.drafts(self.setting.fleet.capacity, config.trial.train_seconds, len(now.trials), ending)
 
     async def _can_pay(self) -> bool:
         """Whether what was last refused would fit now. What is only set aside may become free again: it waits."""

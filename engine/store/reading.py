@@ -309,13 +309,13 @@ def proposed(conn: sqlite3.Connection, campaign: int, *, settled_only: bool = Fa
     return int(conn.execute(sql, (campaign,)).fetchone()[0])
 
 
-def held_up(conn: sqlite3.Connection) -> tuple[bool, bool]:
-    """Whether a trial waits for a device, and whether an experiment waits for the engine."""
+def held_up(conn: sqlite3.Connection) -> tuple[int, int]:
+    """Trials that wait for a device, and experiments that wait for the engine."""
     queued, waiting = conn.execute(
-        "SELECT EXISTS (SELECT 1 FROM trial WHERE state = 'queued'),"
-        " EXISTS (SELECT 1 FROM experiment WHERE state IN ('ready', 'judging', 'merging'))"
+        "SELECT (SELECT COUNT(*) FROM trial WHERE state = 'queued'),"
+        " (SELECT COUNT(*) FROM experiment WHERE state IN ('ready', 'judging', 'merging'))"
     ).fetchone()
-    return bool(queued), bool(waiting)
+    return int(queued), int(waiting)
 
 
 def finished_runs(conn: sqlite3.Connection, row: ExperimentRow) -> int:

@@ -232,7 +232,7 @@ def _figures(one: Probed) -> list[Figure]:
     return [
         Figure(f"{at}, {EXPERIMENTS:,} experiments, under load: first paint (median of {STARTS})", f"<= {PAINT} s",
                one.paint, "s", one.paint <= PAINT),
-        Figure(f"{at}, idle, trials running", "<= 1 KB/s", one.idle_bytes, "B/s", one.idle_bytes <= IDLE_BYTES),
+        Figure(f"{at}, idle, one silent trial", "<= 1 KB/s", one.idle_bytes, "B/s", one.idle_bytes <= IDLE_BYTES),
         Figure(f"{at}, idle", "<= 1 % of a core", one.idle_cpu, "%", one.idle_cpu <= IDLE_CPU),
         Figure(f"{at}, 8 trials and a stream", "<= 15 KB/s", one.live_bytes, "B/s", one.live_bytes <= LIVE_BYTES),
         Figure(f"{at}, 8 trials and a stream", "<= 5 % of a core", one.live_cpu, "%", one.live_cpu <= LIVE_CPU),

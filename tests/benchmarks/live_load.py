@@ -4,13 +4,14 @@
 
 Eight trials of ten points a second, one proposal of twenty tokens a second, device readings once a second, in the
 engine's own statements, batches and threads (``engine.store``), with the engine's lock held. ``live`` does so until
-SIGTERM, ``still`` only beats as an engine without work does, and a number fast-forwards that many hours of the load
+SIGTERM, ``still`` only beats and reads the seeded devices, and a number fast-forwards that many hours of the load
 as fast as the disk takes it, then goes on beating. Says ``ready`` on its output, then ``hour N`` after each hour.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import math
 import os
 import random
@@ -69,16 +70,14 @@ class Load:
 
     async def begin(self) -> None:
         """Eight trials, started one eighth of a trial's length apart, and a draft. What ran before ends."""
-        row = await self.store.read(reading.campaign, None)
-        assert row is not None and row.protocol is not None
-        self.campaign, self.protocol = row.id, row.protocol
-        for trial in await self.store.read(reading.trials, row.id, open_only=True):
+        await self.look()
+        for trial in await self.store.read(reading.trials, self.campaign, open_only=True):
             assert trial.experiment is not None and trial.number is not None
             (attempt,) = await self.store.read(reading.attempts, trial.id)
             log = self.state / trial.directory / "control" / "log"
             self.running.append(Running(trial.experiment, trial.number, trial.id, attempt.id, log, Curves()))
             await self.finish()
-        open_rows = await self.store.read(reading.experiments, row.id, open_only=True)
+        open_rows = await self.store.read(reading.experiments, self.campaign, open_only=True)
         self.drafting = next((one.id for one in open_rows if one.state == S.DRAFTING), 0)
         for slot in range(TRIALS):
             if not self.drafting:
@@ -87,6 +86,11 @@ class Load:
             self.drafting = 0
             self.running[-1].age = self.trial_seconds * (TRIALS - 1 - slot) / TRIALS
         await self.draft()
+
+    async def look(self) -> None:
+        row = await self.store.read(reading.campaign, None)
+        assert row is not None and row.protocol is not None
+        self.campaign, self.protocol = row.id, row.protocol
 
     async def draft(self) -> None:
         self.drafting = await self.store.write(writes.new_experiment, self.campaign, Author.CLAUDE)
@@ -216,6 +220,16 @@ class Load:
             if step % round(3600 / STEP_SECONDS) == 0:
                 print(f"hour {step * STEP_SECONDS / 3600:.0f}", flush=True)
 
+    async def rest(self, clock: RealClock) -> None:
+        """An engine whose one trial says nothing: beats, and devices that stay as they are."""
+        rows = await self.store.read(reading.readings)
+        for second in itertools.count():
+            if second % round(BEAT_SECONDS) == 0:
+                await self.beat()
+            found = [Reading(**{**row.data, "at": clock.now()}) for row in rows]
+            await self.store.write(writes.add_readings, found)
+            await clock.sleep(1.0)
+
     async def beat(self, seconds: float = BEAT_SECONDS) -> None:
         await self.store.write(writes.beat, self.campaign, seconds)
 
@@ -241,16 +255,14 @@ async def main(state: Path, how: str) -> None:
 
 
 async def _work(load: Load, how: str, clock: RealClock) -> None:
-    await load.begin()
+    await load.begin() if how != "still" else await load.look()
     print("ready", flush=True)
     if how == "live":
         await load.live(clock)
     if how != "still":
         await load.forward(float(how))
         print("done", flush=True)
-    while True:
-        await load.beat()
-        await clock.sleep(BEAT_SECONDS)
+    await load.rest(clock)
 
 
 if __name__ == "__main__":

@@ -133,6 +133,7 @@ def test_doctor_prints_what_is_documented(campaign: Path) -> None:
     names = documented("## `ratchet doctor --json`")
     assert names and {f["name"] for f in findings} == {
         "git", "ratchet.toml", "python", "disk", "devices", "containment", "interpreter", "effect",
+        "kernel", "logout",
     }  # fmt: skip
     assert done.returncode == (1 if any(f["status"] == "fail" for f in findings) else 0)
 
