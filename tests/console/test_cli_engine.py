@@ -186,7 +186,9 @@ def test_a_second_interrupt_does_not_wait_for_a_trial_that_will_not_end(tmp_path
     assert "Traceback" not in said
     assert ratchet("run", "--experiments", "0", at=project).returncode == 0
     assert not query(project, "SELECT 1 FROM attempt WHERE state NOT IN ('ended', 'lost')")
-    assert query(project, "SELECT state, outcome FROM trial") == [("done", "ok")]
+    # Who asked it to end may have been gone before it did: then it was cancelled, and another seed took its place.
+    ended = query(project, "SELECT state, outcome FROM trial")
+    assert ended.count(("done", "ok")) == 1 and set(ended) <= {("done", "ok"), ("done", "cancelled")}
 
 
 def test_an_interrupt_while_the_engine_is_still_opening_ends_it(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import os
 import re
 import sqlite3
 from pathlib import Path
@@ -252,15 +251,6 @@ def test_a_picture_is_kept_and_its_place_said(campaign: Path, how: str) -> None:
         assert path.name in console.text and path.suffix == ".svg"
         picture = path.read_text()
         assert picture.startswith("<svg") and "Experiments" in picture and "Actions" not in picture
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root writes anywhere")
-def test_a_folder_that_takes_no_picture_is_said(campaign: Path) -> None:
-    (campaign / "screenshots").mkdir(mode=0o500)
-    with terminal(campaign, width=160) as console:
-        console.until(whole)
-        console.type("\x1b[24~")
-        console.until(lambda text: "no picture: Permission denied" in text)
 
 
 def test_a_file_in_the_pictures_place_is_said(campaign: Path) -> None:

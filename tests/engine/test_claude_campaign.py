@@ -111,6 +111,9 @@ class Watcher(threading.Thread):
             time.sleep(0.02)
 
 
+CANARY = "sk-ant-api03-only-in-this-test-5e2d90b1"  # other tests run beside this one with KEY
+
+
 def test_a_canary_key_is_nowhere_but_in_the_engine_and_on_the_wire(tmp_path: Path) -> None:
     """Neither in /proc, nor in trials, logs, stores, transcripts, or what a server that echoes it makes us say."""
     project = make(tmp_path, seconds=0.3, config="", proposer='fallback_models = ["claude-opus-5"]')
@@ -122,16 +125,16 @@ def test_a_canary_key_is_nowhere_but_in_the_engine_and_on_the_wire(tmp_path: Pat
 
     def echoing(body: Body, n: int) -> Answer:
         if n == 1:
-            return HttpError(400, "invalid_request_error", f"your key {KEY} is on the list")
+            return HttpError(400, "invalid_request_error", f"your key {CANARY} is on the list")
         if n == 5:
-            return Turn([Text(f"I read that your key is {KEY}, what now?")])
+            return Turn([Text(f"I read that your key is {CANARY}, what now?")])
         return research(body, n)
 
-    with in_thread(Standin(echoing, key=KEY)) as standin:
+    with in_thread(Standin(echoing, key=CANARY)) as standin:
         # The shell's and the first moment's environment are the person's own: the program starts itself anew.
-        started = ratchet("start", "--experiments", "4", at=project, url=standin.url)
+        started = ratchet("start", "--experiments", "4", at=project, url=standin.url, key=CANARY)
         assert started.returncode == 0, started.stderr
-        watcher = Watcher(KEY.encode(), {os.getpid()})
+        watcher = Watcher(CANARY.encode(), {os.getpid()})
         watcher.start()
         try:
             until(
@@ -149,12 +152,14 @@ def test_a_canary_key_is_nowhere_but_in_the_engine_and_on_the_wire(tmp_path: Pat
             stopped = ratchet("stop", at=project, url="", key="none")
             watcher.ended.set()
             watcher.join(30)
-        assert any(KEY in request.headers.get("authorization", "") for request in standin.messages), "it was used"
+        assert any(CANARY in request.headers.get("authorization", "") for request in standin.messages), (
+            "it was used"
+        )
     assert stopped.returncode in (0, 3), stopped.stderr
     assert watcher.looked > 100 and not watcher.found, watcher.found
     hits = []
     for path in tmp_path.rglob("*"):
-        if path.is_file() and KEY.encode() in path.read_bytes():
+        if path.is_file() and CANARY.encode() in path.read_bytes():
             hits.append(str(path.relative_to(tmp_path)))
     assert not hits, hits
     log = (project / ".ratchet" / "engine.log").read_text()
