@@ -173,6 +173,7 @@ def test_a_canary_key_is_nowhere_but_in_the_engine_and_on_the_wire(tmp_path: Pat
 def test_a_foreground_run_hides_the_key_that_it_was_started_with(tmp_path: Path) -> None:
     project = make(tmp_path, seconds=1.0)
     seen: list[bytes] = []
+    key = f"{KEY}-foreground"  # other tests run beside this one with KEY
     research = LevelResearcher()
 
     def script(body: Body, n: int) -> Answer:
@@ -185,11 +186,11 @@ def test_a_foreground_run_hides_the_key_that_it_was_started_with(tmp_path: Path)
                     continue
         return research(body, n)
 
-    with in_thread(Standin(script, key=KEY)) as standin:
-        done = ratchet("run", "--experiments", "1", at=project, url=standin.url)
+    with in_thread(Standin(script, key=key)) as standin:
+        done = ratchet("run", "--experiments", "1", at=project, url=standin.url, key=key)
     assert done.returncode == 0, done.stdout + done.stderr
     mine = [environ for environ in seen if str(project).encode() in environ or b"ANTHROPIC_BASE_URL" in environ]
-    assert mine and not any(KEY.encode() in environ for environ in mine)
+    assert mine and not any(key.encode() in environ for environ in mine)
 
 
 def test_without_a_key_nothing_starts_and_the_mend_is_said(tmp_path: Path) -> None:
