@@ -213,6 +213,7 @@ async def test_nothing_starts_in_a_pilot_that_it_could_outlive(cluster: Cluster,
         first = await bench.plan("true", timeout=10 * 60.0)
         assert exited(await bench.run(first)).reason == "finished"
         cluster.ask("scontrol", "update", f"JobId={job_of(first.directory)}", "TimeLimit=5")
+        await CLOCK.sleep(3.0)  # until the next look at the queue: what a scheduler changes is seen then
         second = await bench.plan("true", timeout=10 * 60.0)
         items = await bench.run(second)
         assert exited(items).reason == "finished"
