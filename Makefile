@@ -4,13 +4,14 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check lint types bench bench-console test-servers clean help
+.PHONY: demo test check lint types bench bench-console bench-remote test-servers clean help
 
 help:
 	@echo "make demo    the sample project under the ratchet (console on a terminal, plain lines elsewhere)"
 	@echo "make test    all tests            make check   lint, types, tests, as CI runs them"
 	@echo "make bench   goals and figures    make clean   remove the environment and the demo"
 	@echo "make bench-console   of them, the live console in a terminal, beside htop and another program"
+	@echo "make bench-remote    of them, a host over ssh, and simulated fleets of 8 and of 1,024 devices"
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Ratchet needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
@@ -38,6 +39,9 @@ bench: $(STAMP)
 
 bench-console: $(STAMP)
 	$(BIN)/python -m tests.benchmarks bench_console
+
+bench-remote: $(STAMP)
+	$(BIN)/python -m tests.benchmarks bench_remote bench_simulate
 
 # What some tests talk to and skip without, from Debian's packages (as root): other shells for job.sh, tmux,
 # sshd and Slurm. RUNLEVEL=1: none of their services is started; the tests start their own, on loopback.

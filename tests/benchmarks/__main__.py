@@ -11,6 +11,7 @@ from tests.engine.engine_process import end_leftovers
 
 PARTS = (
     "bench_engine", "bench_history", "bench_brief", "bench_claude", "bench_console", "bench_diff", "bench_chart",
+    "bench_remote", "bench_simulate",
 )  # fmt: skip
 
 
