@@ -15,6 +15,7 @@ from engine.store import reading, writes
 from engine.store.core import StoreThread
 
 ROUND_SECONDS = 60.0
+STREAMS_KEPT = 500  # newest settled experiments whose streamed text can be looked at again
 BACKUP_SECONDS = 3600.0
 PARTS = ("work", "home", "tmp")  # of an attempt; its control/ with the log stays
 
@@ -38,6 +39,7 @@ class Upkeep:
                 since_backup = 0.0
                 await self._back_up()
             await self.tidy()
+            await self._store.write(writes.forget_streams, self._conductor.campaign.id, STREAMS_KEPT)
             await self._limit()
             await self._conductor.setting.clock.sleep(ROUND_SECONDS)
             since_backup += ROUND_SECONDS

@@ -16,7 +16,6 @@ import re
 import shutil
 import signal
 import subprocess
-import tempfile
 import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
 from pathlib import Path
@@ -73,10 +72,12 @@ class CommandProposer:
         if not brief.checkout or not Path(brief.checkout).is_dir():
             yield NoProposal("failed", "the command proposer was given no checkout to work in")
             return
-        # Not in the checkout: it would be taken for an edit.
-        desk = tempfile.mkdtemp(prefix="ratchet-brief-")
+        # Not in the checkout: it would be taken for an edit. Beside it, so that a killed engine leaves no litter.
+        desk = Path(f"{brief.checkout}.brief")
+        shutil.rmtree(desk, ignore_errors=True)
+        desk.mkdir(mode=0o700)
         try:
-            path = Path(desk, "brief.json")
+            path = desk / "brief.json"
             path.write_text(brief_json(brief), encoding="utf-8")
             run = _Run(self._command, brief.checkout, self._environment(brief, str(path)), self._clock)
             said = _Said()

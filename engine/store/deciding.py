@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from engine import events
 from engine.store import reading
 from engine.store.core import Transaction
-from engine.store.writes import PRIORITY, add_version, move, ruled
+from engine.store.writes import PRIORITY, add_proposal, add_version, move, ruled
 from engine.types import ExperimentState as S
 from engine.types import Proposal, Purpose, TrialState, Verdict
 
@@ -103,25 +103,7 @@ def edited(
     if state != S.REVIEW:
         return f"experiment {number} is {state}: only a proposal that waits for review can be edited"
     base, parent = tx.execute("SELECT base, proposal FROM experiment WHERE id = ?", (experiment,)).fetchone()
-    row = tx.insert(
-        "proposal",
-        campaign=campaign,
-        base=base,
-        parent=parent,
-        author=proposal.author,
-        author_detail=proposal.author_detail,
-        title=proposal.title,
-        hypothesis=proposal.hypothesis,
-        expected_effect=proposal.expected_effect,
-        parameters="{}",
-        refuted_by=proposal.refuted_by,
-        kind=proposal.kind,
-        fingerprint=proposal.fingerprint,
-        diff=diff,
-        added=added,
-        removed=removed,
-        created_at=tx.now,
-    )
+    row = add_proposal(tx, campaign, base, parent, proposal, diff, added, removed)
     version = add_version(tx, campaign, candidate, "candidate", base)
     tx.execute("UPDATE experiment SET proposal = ?, candidate = ? WHERE id = ?", (row, version, experiment))
     _note(tx, campaign, experiment, number, "edit", actor, "", found)

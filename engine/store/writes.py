@@ -173,6 +173,15 @@ def add_stream(tx: Transaction, experiment: int, items: Sequence[tuple[str, str]
         tx.insert("stream", experiment=experiment, at=tx.now, channel=channel, text=text)
 
 
+def forget_streams(tx: Transaction, campaign: int, keep: int) -> None:
+    """Drop what settled experiments streamed, but for the newest ``keep``; their transcripts stay."""
+    tx.execute(
+        "DELETE FROM stream WHERE experiment IN (SELECT id FROM experiment WHERE campaign = ? AND state = 'settled'"
+        " ORDER BY id DESC LIMIT -1 OFFSET ?)",
+        (campaign, keep),
+    )
+
+
 def add_transcript(tx: Transaction, experiment: int, messages: Sequence[Message]) -> None:
     """The next messages of a draft's conversation."""
     seq = tx.execute(
@@ -247,7 +256,28 @@ def proposal_stored(
         source, settled = ExperimentState.DRAFTING, ExperimentState.SETTLED
         ruled(tx, experiment, source, settled, Verdict.CANCELLED, why, outcome="duplicate")
         return int(twin[0])
-    row = tx.insert(
+    row = add_proposal(tx, campaign, base, parent, proposal, diff, added, removed)
+    version = add_version(tx, campaign, candidate, "candidate", base)
+    tx.execute(
+        "UPDATE experiment SET proposal = ?, candidate = ?, base = ?, asked = ?, asked_at = ? WHERE id = ?",
+        (row, version, base, asked, tx.now if target is ExperimentState.REVIEW else None, experiment),
+    )
+    move(tx, experiment, ExperimentState.DRAFTING, target)
+    return None
+
+
+def add_proposal(
+    tx: Transaction,
+    campaign: int,
+    base: int,
+    parent: int | None,
+    proposal: Proposal,
+    diff: str,
+    added: int,
+    removed: int,
+) -> int:
+    """The row of a proposal; ``parent``: the one that it repairs or was edited from."""
+    return tx.insert(
         "proposal",
         campaign=campaign,
         base=base,
@@ -266,13 +296,6 @@ def proposal_stored(
         removed=removed,
         created_at=tx.now,
     )
-    version = add_version(tx, campaign, candidate, "candidate", base)
-    tx.execute(
-        "UPDATE experiment SET proposal = ?, candidate = ?, base = ?, asked = ?, asked_at = ? WHERE id = ?",
-        (row, version, base, asked, tx.now if target is ExperimentState.REVIEW else None, experiment),
-    )
-    move(tx, experiment, ExperimentState.DRAFTING, target)
-    return None
 
 
 def add_version(tx: Transaction, campaign: int, sha: str, kind: str, parent: int) -> int:
@@ -543,23 +566,33 @@ def attempt_cleared(tx: Transaction, attempt: int) -> None:
     tx.execute("UPDATE attempt SET cleared = ? WHERE id = ?", (tx.now, attempt))
 
 
-def attempt_lost(tx: Transaction, campaign: int, trial: int, attempt: int, reason: str, *, retry: bool) -> None:
-    """The attempt is gone without an exit: the trial queues for another one, or ends as lost."""
+def attempt_lost(
+    tx: Transaction,
+    campaign: int,
+    trial: int,
+    attempt: int,
+    reason: str,
+    *,
+    retry: bool,
+    seconds: float | None = None,
+    times: str = "",
+) -> None:
+    """The attempt is gone without an exit: the trial queues for another one, or ends as lost.
+
+    It held its allocation for ``seconds`` at most; None: nobody knows. ``times``: how often what had happened.
+    """
     tx.execute(
         "UPDATE attempt SET state = ?, reason = ?, ended_at = ? WHERE id = ?",
         (AttemptState.LOST, reason, tx.now, attempt),
     )
     number = tx.execute("SELECT number FROM attempt WHERE id = ?", (attempt,)).fetchone()[0]
     tx.emit(campaign, events.AttemptLost(trial, number, reason))
-    spending.device_ended(tx, trial, None, reason)
+    spending.device_ended(tx, trial, seconds, reason, at_most=True)
     tx.execute("DELETE FROM point WHERE trial = ?", (trial,))
     if retry:
         tx.execute("UPDATE trial SET state = ? WHERE id = ?", (TrialState.QUEUED, trial))
     else:
-        times = tx.execute(
-            "SELECT COUNT(*) FROM attempt WHERE trial = ? AND state = ?", (trial, AttemptState.LOST)
-        ).fetchone()[0]
-        _end_trial(tx, campaign, trial, TrialOutcome.LOST, None, f"lost {times} times: {reason}", 0.0, "")
+        _end_trial(tx, campaign, trial, TrialOutcome.LOST, None, f"{times or 'lost'}: {reason}", 0.0, "")
 
 
 def attempt_withdrawn(
@@ -663,11 +696,24 @@ def add_points(tx: Transaction, trial: int, changes: Sequence[SeriesChange]) -> 
 
 
 def add_readings(tx: Transaction, readings: Sequence[Reading]) -> None:
+    """The newest of each device alone: the table does not grow with time.
+
+    The processor stands in for devices while they do not answer: it goes when they do.
+    """
+    for host in {r.host for r in readings if r.device != "cpu"}:
+        tx.execute("DELETE FROM reading WHERE host = ? AND device = 'cpu'", (host,))
     for r in readings:
         tx.execute(
             "INSERT OR REPLACE INTO reading (host, device, at, data) VALUES (?, ?, ?, ?)",
             (r.host, r.device, r.at, json.dumps(asdict(r))),
         )
+
+
+def forget_readings(tx: Transaction, before: float, hosts: Sequence[str] = ()) -> None:
+    """Readings older than ``before`` (seconds since 1970), and all of ``hosts``."""
+    tx.execute("DELETE FROM reading WHERE at < ?", (before,))
+    for host in hosts:
+        tx.execute("DELETE FROM reading WHERE host = ?", (host,))
 
 
 def request_answered(tx: Transaction, campaign: int, request: int, kind: str, outcome: str) -> None:

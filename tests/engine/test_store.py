@@ -24,6 +24,7 @@ from engine.store import reading, writes
 from engine.store.core import Store, StoreThread, backups, restore
 from engine.store.migrations import LATEST
 from engine.store.reading import Reader
+from engine.types import Author, ExperimentState, Verdict
 from tests.histories import dump, make_histories
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
@@ -66,6 +67,7 @@ import sys, time
 from pathlib import Path
 from engine.store import reading
 from engine.store.reading import Reader
+from engine.types import Author, ExperimentState, Verdict
 reader, end, reads = Reader(Path(sys.argv[1])), time.monotonic() + float(sys.argv[2]), 0
 while time.monotonic() < end:
     campaign = reader.campaign()
@@ -78,6 +80,21 @@ print(reads)
 
 
 @pytest.mark.slow
+def test_old_streams_are_dropped_and_those_of_open_and_recent_experiments_stay(tmp_path: Path) -> None:
+    store = open_store(tmp_path / "store.db")
+    store.write(writes.create_campaign, "c", "loss", "minimize", 1, "a" * 40)
+    rows = [store.write(writes.new_experiment, 1, Author.CLAUDE) for _ in range(6)]
+    for row in rows:
+        store.write(writes.add_stream, row, [("text", f"of {row}")])
+    for row in (rows[0], *rows[2:5]):
+        store.write(
+            writes.ruled, row, ExperimentState.DRAFTING, ExperimentState.SETTLED, Verdict.CANCELLED, "no proposal"
+        )
+    store.write(writes.forget_streams, 1, 2)
+    left = [row for row in rows if reading.stream(store.conn, row)]
+    assert left == [rows[1], rows[3], rows[4], rows[5]]
+
+
 def test_four_readers_never_lock_the_writer_nor_it_them(tmp_path: Path) -> None:
     seconds = float(os.environ.get("RATCHET_READERS_SECONDS", "4"))
     path = tmp_path / "store.db"

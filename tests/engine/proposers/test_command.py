@@ -109,7 +109,7 @@ async def test_the_brief_is_a_file_outside_the_checkout(brief: Brief) -> None:
         brief, 'echo "$RATCHET_BRIEF|$PWD|$RATCHET_BASE|$RATCHET_EXPERIMENT"; echo > train.py'
     )
     path, directory, base, number = where.strip().split("|")
-    assert not path.startswith(brief.checkout) and directory == brief.checkout
+    assert not Path(path).is_relative_to(brief.checkout) and directory == brief.checkout
     assert (base, number) == ("abc", "7")
     assert not Path(path).exists()  # nothing is left behind
 
