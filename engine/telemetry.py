@@ -13,15 +13,13 @@ import shutil
 import signal
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing, suppress
-from dataclasses import dataclass, replace
-from math import isfinite
+from dataclasses import replace
 from pathlib import Path
 
 from engine.clock import Clock
+from engine.cpu_meter import CpuMeter
+from engine.device_query import FORMAT, QUERIES, count_foreign, parse_reading, refused
 from engine.types import Reading
-
-QUERY = "uuid,name,utilization.gpu,memory.used,memory.total,power.draw,temperature.gpu"
-FORMAT = "--format=csv,noheader,nounits"
 
 SILENCE_SECONDS = 15.0  # a looping nvidia-smi that says nothing for so long hangs in the driver
 FOREIGN_SECONDS = 10.0
@@ -34,7 +32,8 @@ class DeviceReadings:
 
     ``ours`` says whether a process id belongs to a trial of ours; the rest on a device is foreign. When
     ``nvidia-smi`` cannot be kept running (no driver, a hang) the CPU is read meanwhile and it is tried
-    again with back-off; ``trouble`` then says why, for the doctor and the hosts screen.
+    again with back-off; ``trouble``, and these readings, then say why. A driver that does not know some field
+    is asked for fewer.
     """
 
     def __init__(
@@ -55,6 +54,7 @@ class DeviceReadings:
         self._replacing = asyncio.Lock()
         self._counting: asyncio.Future[None] | None = None
         self._foreign: Mapping[str, int] = {}
+        self._queries = list(QUERIES)
         self._closed = False
 
     async def __aiter__(self) -> AsyncIterator[Reading]:
@@ -82,6 +82,9 @@ class DeviceReadings:
                             failures = 0
                             self.trouble = ""
                             yield batch
+                    if refused(self.trouble) and len(self._queries) > 1:
+                        del self._queries[0]
+                        continue
                     pause = BACKOFF_SECONDS[min(failures, len(BACKOFF_SECONDS) - 1)]
                     failures += 1
                 else:
@@ -91,7 +94,7 @@ class DeviceReadings:
                 while not self._closed and self._clock.monotonic() < until:
                     await self._clock.sleep(1.0)
                     if not self._closed and (reading := cpu.read(self._clock.now())):
-                        yield [reading]
+                        yield [replace(reading, trouble=self.trouble)]
         finally:
             await self._stop()
 
@@ -121,13 +124,13 @@ class DeviceReadings:
         try:
             process = await asyncio.create_subprocess_exec(
                 self._program,
-                f"--query-gpu={QUERY}",
+                f"--query-gpu={self._queries[0]}",
                 FORMAT,
                 "-l",
                 "1",
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.DEVNULL,
+                stderr=asyncio.subprocess.STDOUT,  # its complaint, wherever it says it
                 env={**os.environ, "LC_ALL": "C"},
                 start_new_session=True,
             )
@@ -159,7 +162,7 @@ class DeviceReadings:
                     return
                 reading = parse_reading(line, self._host, self._clock.now())
                 if reading is None:
-                    said = line.decode("utf-8", "replace").strip()[:200]
+                    said = line.decode("utf-8", "replace").strip()[:200] or said
                     continue
                 if reading.device in batch:
                     yield list(batch.values())
@@ -221,107 +224,3 @@ class DeviceReadings:
                 with suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
                 raise
-
-
-def parse_reading(line: bytes, host: str, at: float) -> Reading | None:
-    """One CSV line in the order of ``QUERY``; None when it is none (an error message, a torn line).
-
-    ``[N/A]``, ``[Not Supported]`` and the like are None: unknown, which is not zero.
-    """
-    fields = [field.strip() for field in line.decode("utf-8", "replace").split(",")]
-    if len(fields) != QUERY.count(",") + 1 or not fields[0].startswith(("GPU-", "MIG-")):
-        return None
-    utilisation, used, total, power, temperature = (_quantity(field) for field in fields[2:])
-    return Reading(
-        host=host,
-        device=fields[0],
-        name=fields[1],
-        at=at,
-        utilisation=utilisation,
-        memory_used_mb=used,
-        memory_total_mb=total,
-        power_w=power,
-        temperature_c=temperature,
-    )
-
-
-def count_foreign(output: bytes, ours: Callable[[int], bool]) -> dict[str, int]:
-    """``gpu_uuid, pid`` lines -> processes that are not ours, by device."""
-    seen: set[tuple[str, int]] = set()  # a process with two contexts is listed twice
-    for line in output.decode("utf-8", "replace").splitlines():
-        uuid, _, pid = line.partition(",")
-        if uuid.startswith(("GPU-", "MIG-")) and pid.strip().isdecimal() and not ours(int(pid)):
-            seen.add((uuid.strip(), int(pid)))
-    counts: dict[str, int] = {}
-    for uuid, _ in seen:
-        counts[uuid] = counts.get(uuid, 0) + 1
-    return counts
-
-
-@dataclass(slots=True)
-class CpuMeter:
-    """Utilisation of all cores between two readings, and memory in use, from /proc."""
-
-    proc: Path
-    host: str
-    _busy: float = 0.0
-    _total: float = 0.0
-    _name: str = ""
-
-    def read(self, at: float) -> Reading | None:
-        """None where there is no /proc. The first reading has no utilisation: nothing to compare with."""
-        try:
-            stat, meminfo = (self.proc / "stat").read_text(), (self.proc / "meminfo").read_text()
-        except OSError:
-            return None
-        self._name = self._name or _cpu_name(self.proc / "cpuinfo")
-        return self.take(stat, meminfo, self._name, at)
-
-    def take(self, stat: str, meminfo: str, name: str, at: float) -> Reading | None:
-        """From the text of the two files, wherever they were read."""
-        try:
-            busy, total = _cpu_times(stat)
-            used, whole = _memory(meminfo)
-        except (ValueError, IndexError):
-            return None
-        spent = total - self._total
-        utilisation = None
-        if self._total and spent > 0:
-            utilisation = min(max(100.0 * (busy - self._busy) / spent, 0.0), 100.0)
-        self._busy, self._total = busy, total
-        return Reading(self.host, "cpu", name, at, utilisation, used, whole)
-
-
-def _cpu_times(stat: str) -> tuple[float, float]:
-    """Busy and total jiffies of all cores; waiting for disks is not busy. Guest time is within user's."""
-    times = [float(x) for x in stat.split("\n", 1)[0].split()[1:9]]
-    return sum(times) - times[3] - times[4], sum(times)
-
-
-def _memory(meminfo: str) -> tuple[float, float]:
-    """Used and total megabytes; page cache that can be given back counts as free."""
-    kb = {
-        key: float(rest.split()[0])
-        for key, _, rest in (line.partition(":") for line in meminfo.splitlines())
-        if key in ("MemTotal", "MemAvailable")
-    }
-    if len(kb) != 2:
-        raise ValueError("no MemTotal or MemAvailable")
-    return (kb["MemTotal"] - kb["MemAvailable"]) / 1024, kb["MemTotal"] / 1024
-
-
-def _cpu_name(cpuinfo: Path) -> str:
-    with suppress(OSError):
-        for line in cpuinfo.read_text().splitlines():
-            key, _, value = line.partition(":")
-            if key.strip() in ("model name", "Model"):
-                return value.strip()
-    return os.uname().machine
-
-
-def _quantity(field: str) -> float | None:
-    try:
-        value = float(field)
-    except ValueError:
-        return None
-    return value if isfinite(value) else None

@@ -375,11 +375,13 @@ class Allocation:
     port: int = 0
     hardware: str = ""
     nano_per_second: int = 0  # what it costs, in billionths of a US dollar
+    share: int = 0  # which of ``shares`` trials on the same devices, from 1; 0: they are its own
+    shares: int = 1
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """One telemetry sample. Percentages 0-100, megabytes, watts, Celsius; None where unknown."""
+    """One telemetry sample. Percentages 0-100, megabytes, watts, Celsius, megahertz; None where unknown."""
 
     host: str
     device: str  # UUID, or "cpu"
@@ -391,3 +393,6 @@ class Reading:
     power_w: float | None = None
     temperature_c: float | None = None
     foreign: int = 0  # processes on the device that are not ours
+    clock_mhz: float | None = None  # of its streaming multiprocessors
+    throttle: tuple[str, ...] | None = None  # what holds its clocks down, in words; () = nothing
+    trouble: str = ""  # why it is read less well than it could be

@@ -7,11 +7,11 @@ import logging
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, cast
 
 from engine.clock import Clock
 from engine.fleet import Fleet, Post
-from engine.host_readings import DistantReadings
+from engine.host_readings import DistantReadings, Far
 from engine.store import writes
 from engine.store.core import StoreThread
 from engine.telemetry import DeviceReadings
@@ -22,6 +22,7 @@ log = logging.getLogger("ratchet.watching")
 TOKEN = b"RATCHET_ATTEMPT_TOKEN="
 WAIT_SECONDS = 5.0  # until a host that is not open yet is looked at again
 MOST_ANCESTORS = 64
+KEPT_SECONDS = 86400.0  # a device that was not read for so long is not shown any more
 
 
 class Readings(Protocol):
@@ -36,10 +37,16 @@ class Watching:
         self._fleet = fleet
         self._store = store
         self._clock = clock
+        self._foreign: dict[str, dict[str, int]] = {}  # host -> device -> processes that are not ours
 
     async def run(self) -> None:
+        # A Slurm host's login node runs none of its trials, and which node runs one is Slurm's choice: readings
+        # of the login node would be taken for the devices'. So there are none, and no joules of its trials.
+        posts = [post for post in self._fleet.posts if post.sort != "slurm"]
+        without = [post.name for post in self._fleet.posts if post.sort == "slurm"]
+        await self._store.write(writes.forget_readings, self._clock.now() - KEPT_SECONDS, without)
         async with asyncio.TaskGroup() as tasks:
-            for post in self._fleet.posts:
+            for post in posts:
                 tasks.create_task(self._watch(post), name=f"telemetry of {post.name}")
 
     async def _watch(self, post: Post) -> None:
@@ -57,12 +64,15 @@ class Watching:
     def _readings(self, post: Post) -> Readings:
         grounds = post.grounds
         if grounds.variables is not None and grounds.transport is not None:
-            return DistantReadings(self._clock, post.name, grounds.transport)
+            return DistantReadings(self._clock, post.name, cast(Far, grounds.transport))
         return DeviceReadings(self._clock, post.name, is_ours)
 
     def take(self, name: str, batch: list[Reading]) -> None:
         self._fleet.meter.read(self._fleet.held_on(name), batch, self._clock.monotonic())
-        self._fleet.seen(name, [reading.device for reading in batch if reading.foreign])
+        # A round may come in two batches; what is not in this one is as it was.
+        known = self._foreign.setdefault(name, {})
+        known |= {reading.device: reading.foreign for reading in batch}
+        self._fleet.seen(name, [device for device, count in known.items() if count])
 
 
 def is_ours(pid: int, proc: Path = Path("/proc")) -> bool:

@@ -7,6 +7,7 @@ import sqlite3
 from dataclasses import dataclass, field
 from typing import Any
 
+from engine.store.host_life import noticed
 from engine.store.reading_money import DEVICE
 
 
@@ -47,9 +48,34 @@ def hosts(conn: sqlite3.Connection) -> list[HostRow]:
     return [_host(r) for r in rows]
 
 
+def written(conn: sqlite3.Connection) -> list[tuple[str, float]]:
+    """(name, when it was last written) of each: cheap to ask whether any is another."""
+    return conn.execute("SELECT name, updated_at FROM host ORDER BY rowid").fetchall()
+
+
 def _host(r: Any) -> HostRow:
     values: list[Any] = [*r[:6], json.loads(r[6]), json.loads(r[7]), *r[8:11], json.loads(r[11]), r[12]]
     return HostRow(*values)
+
+
+_LOOKED_AT = 20_000  # newest events: an absence that began before them is given no time
+
+
+def away_since(conn: sqlite3.Connection) -> dict[str, float]:
+    """By host: when it was set aside, of those that are not back. A row's own time is that of its last change."""
+    rows = conn.execute(
+        "SELECT at, json_extract(data, '$.message') FROM event WHERE kind = 'Warned'"
+        " AND id > (SELECT MAX(id) FROM event) - ? ORDER BY id",
+        (_LOOKED_AT,),
+    )
+    found: dict[str, float] = {}
+    for at, message in rows:
+        told = noticed(str(message))
+        if told is not None and told[1]:
+            found.setdefault(told[0], float(at))
+        elif told is not None:
+            found.pop(told[0], None)
+    return found
 
 
 def uses(conn: sqlite3.Connection, campaign: int) -> dict[str, HostUse]:

@@ -178,16 +178,28 @@ def device_started(tx: Transaction, trial: int, allocation: Allocation, seconds:
 
 
 def device_ended(
-    tx: Transaction, trial: int, seconds: float | None, why: str = "", *, joules: float | None = None
+    tx: Transaction,
+    trial: int,
+    seconds: float | None,
+    why: str = "",
+    *,
+    joules: float | None = None,
+    at_most: bool = False,
 ) -> None:
-    """An attempt at ``trial`` ended after ``seconds`` (None, or no number of seconds: nobody knows)."""
+    """An attempt at ``trial`` ended after ``seconds`` (None, or no number of seconds: nobody knows).
+
+    ``at_most``: they only bound what it used, as what was set aside does.
+    """
     measured = {} if joules is None else {"joules": joules}
     rows = tx.execute(
-        "SELECT id, usage FROM spend WHERE trial = ? AND kind = ? AND state = 'reserved'", (trial, DEVICE)
+        "SELECT id, usage, reserved FROM spend WHERE trial = ? AND kind = ? AND state = 'reserved'",
+        (trial, DEVICE),
     ).fetchall()
-    for reservation, usage in rows:
+    for reservation, usage, reserved in rows:
         rate = int(json.loads(usage)["nano_per_second"])
         cost = device_cost(seconds, rate) if seconds is not None and math.isfinite(seconds) else -1
+        if at_most:
+            cost = min(cost, int(reserved))
         if 0 <= cost <= LARGEST:
             settle(tx, reservation, cost, {"nano_per_second": rate, "seconds": seconds, **measured}, detail=why)
         else:

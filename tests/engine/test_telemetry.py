@@ -12,12 +12,15 @@ import pytest
 
 from engine import telemetry
 from engine.clock import RealClock
-from engine.telemetry import CpuMeter, DeviceReadings, count_foreign, parse_reading
+from engine.cpu_meter import CpuMeter
+from engine.device_query import QUERIES, count_foreign, parse_reading, reasons
+from engine.telemetry import DeviceReadings
 from engine.types import Reading
+from tests.engine.fake_nvidia_smi import FakeNvidiaSmi
 
 T = TypeVar("T")
-ONE = "GPU-1, NVIDIA H200, 97, 81000, 143771, 612.35, 61"
-TWO = "GPU-2, NVIDIA H200, [N/A], [Not Supported], 143771, [Unknown Error], N/A"
+ONE = "GPU-1, NVIDIA H200, 97, 81000, 143771, 612.35, 61, 1980, 0x0000000000000024"
+TWO = "GPU-2, NVIDIA H200, [N/A], [Not Supported], 143771, [Unknown Error], N/A, [N/A], [N/A]"
 
 
 class QuickClock(RealClock):
@@ -101,10 +104,11 @@ async def test_one_process_gives_every_device_once_a_round_and_is_stopped(smi) -
     assert (full.host, full.name, full.utilisation, full.memory_used_mb) == ("box1", "NVIDIA H200", 97, 81000)
     assert (full.memory_total_mb, full.power_w, full.temperature_c) == (143771, 612.35, 61)
     assert sparse.utilisation is sparse.memory_used_mb is sparse.power_w is sparse.temperature_c is None
-    assert sparse.memory_total_mb == 143771
+    assert (full.clock_mhz, full.throttle) == (1980, ("thermal", "power cap"))
+    assert sparse.memory_total_mb == 143771 and sparse.clock_mhz is sparse.throttle is None
     (line,) = starts(notes)
     pid, arguments = line.split(" ", 1)
-    assert arguments == f"--query-gpu={telemetry.QUERY} --format=csv,noheader,nounits -l 1"
+    assert arguments == f"--query-gpu={QUERIES[0]} --format=csv,noheader,nounits -l 1"
     assert await gone(int(pid))
 
 
@@ -136,14 +140,30 @@ async def test_a_process_that_dies_is_started_again_with_back_off_and_the_cpu_is
     readings = DeviceReadings(clock, "box1")
     devices = set()
     async for batch in readings.batches():
-        devices |= {r.device for r in batch}
+        devices |= {(r.device, r.trouble) for r in batch}
         if len(starts(notes)) == 4:
             break
     await readings.close()
-    assert devices == {"cpu"}
+    assert devices == {("cpu", readings.trouble)}
     assert readings.trouble == "nvidia-smi ended: NVIDIA-SMI has failed because it could not reach the driver"
     pauses = clock.slept.count(1.0)
     assert pauses >= 1 + 2 + 5, "the pauses before the fourth start are those of the back-off"
+
+
+@pytest.mark.parametrize(("switch", "asked"), [("old", 2), ("ancient", 3)])
+async def test_a_driver_that_does_not_know_a_field_costs_that_field_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, switch: str, asked: int
+) -> None:
+    smi = FakeNvidiaSmi(tmp_path / "smi")
+    smi.turn(switch)
+    monkeypatch.setenv("PATH", f"{smi.bin}{os.pathsep}{os.environ['PATH']}")
+    clock = QuickClock()
+    readings = DeviceReadings(clock, "box1")
+    ((one, two),) = await first(readings, 1)
+    assert (one.device, one.power_w, two.device) == ("GPU-0", 612.35, "GPU-1")
+    assert (one.clock_mhz, one.throttle) == ((1755, ("power cap",)) if asked == 2 else (None, None))
+    assert [line.split("--query-gpu=")[1].split()[0] for line in smi.started] == list(QUERIES[:asked])
+    assert 1.0 not in clock.slept and readings.trouble == "", "no back-off is due to it"
 
 
 async def test_a_life_that_gave_readings_resets_the_back_off_and_the_trouble(smi) -> None:
@@ -249,6 +269,7 @@ def test_a_proc_that_cannot_be_read_gives_no_reading(tmp_path: Path, stat: str) 
         b"a, b, c, d, e, f, g",
         b"\xff\xfe",
         b"GPU-1" + b"," * 9,
+        b"GPU-1" + b"," * 7,
     ],
 )
 def test_what_is_no_reading(line: bytes) -> None:
@@ -261,6 +282,31 @@ def test_what_is_no_reading(line: bytes) -> None:
 def test_unknown_is_none_and_not_zero(word: str) -> None:
     reading = parse_reading(f"GPU-1, X, {word}, 1, 2, 3, 4\n".encode(), "box1", 5.0)
     assert reading == Reading("box1", "GPU-1", "X", 5.0, None, 1.0, 2.0, 3.0, 4.0)
+
+
+@pytest.mark.parametrize(
+    ("mask", "words"),
+    [
+        ("0x0000000000000000", ()),
+        ("0x0000000000000001", ("idle",)),
+        ("0x0000000000000004", ("power cap",)),
+        ("0x0000000000000020", ("thermal",)),
+        ("0x0000000000000048", ("thermal",)),  # NVML sets the general bit beside the one that says why
+        ("0x0000000000000088", ("power brake",)),
+        ("0x0000000000000008", ("hardware slowdown",)),
+        ("0x0000000000000064", ("thermal", "power cap")),
+        ("0x0000000000000112", ("sync boost", "clocks set", "display clocks")),
+        ("0x0000000000001000", ()),  # a reason that is newer than this program
+        ("0x8000000000000000", None),
+        ("[N/A]", None),
+        ("Active", None),
+        ("0x", None),
+        ("0x00000000000000004", None),
+        ("", None),
+    ],
+)
+def test_what_holds_the_clocks_down_is_said_in_words(mask: str, words: tuple[str, ...] | None) -> None:
+    assert reasons(mask) == words
 
 
 def test_foreign_lines_that_are_none_are_passed_over() -> None:
