@@ -211,6 +211,16 @@ def _across(sections: dict[str, Any]) -> list[Problem]:
     for index, name in enumerate(names):
         if name in names[:index]:
             problems.append(Problem(("hosts", index, "name"), f'a second host named "{name}"'))
+    for index, host in enumerate(sections.get("hosts", ())):
+        if trial and trial.gpus != 1 and host.trials_per_device > 1:
+            asks = f"asks for {trial.gpus} whole devices" if trial.gpus else "asks for no device"
+            problems.append(
+                Problem(
+                    ("hosts", index, "trials_per_device"),
+                    f"{host.trials_per_device} trials are to share one device, but each {asks} ([trial] gpus = "
+                    f"{trial.gpus}): set gpus = 1, or take trials_per_device out",
+                )
+            )
     return problems
 
 

@@ -167,6 +167,9 @@ class MetricSection(Section):
                 yield "constraints", message
 
 
+SMOKE_SECONDS = 120.0  # deadline of the smoke step: imports and compilation are not free
+
+
 class TrialSection(Section):
     """What is run, and for how long."""
 
@@ -186,6 +189,12 @@ class TrialSection(Section):
     gpus: Count = Field(default=1, description="devices of one trial (on a machine without any: ignored)")
     memory_gb: Amount = Field(default=0, description="kill a trial whose processes use more; 0 = no limit")
     log_mb: Positive = Field(default=64, description="keep this much output (its head and its last megabyte)")
+
+    def deadlines(self, *, smoke: bool) -> list[float]:
+        """Seconds of each step of a trial. ``smoke``: one that begins with the smoke step, where there is any."""
+        whole = float(self.timeout_seconds)
+        steps = [whole, *(whole for text in (self.prepare, self.evaluate) if text)]
+        return [*steps, min(whole, SMOKE_SECONDS)] if smoke and self.smoke else steps
 
     def contradictions(self) -> Iterator[tuple[str, str]]:
         if not self.command.strip():
@@ -399,6 +408,11 @@ class HostSection(Section):
     foreign: Literal["avoid", "share"] = Field(
         default="avoid", description="devices on which other people's processes are: avoid | share"
     )
+    trials_per_device: Annotated[int, Field(ge=1, le=64)] = Field(
+        default=1,
+        description="small trials may share a GPU: this many on each. They slow each other down, so their scores "
+        "are compared\nonly with those of others that shared; best with a budget of steps. Memory is not divided",
+    )
 
     def contradictions(self) -> Iterator[tuple[str, str]]:
         try:
@@ -410,6 +424,18 @@ class HostSection(Section):
                 yield "ssh", f'expected a name that ssh knows at the end, got "{self.ssh}"'
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", self.name):
             yield "name", f'expected letters, digits, ".", "_" and "-", got "{self.name}"'
+        if self.slurm and self.trials_per_device > 1:
+            yield (
+                "trials_per_device",
+                "Slurm gives every job devices of its own: take it out, or share them by Slurm's own means, "
+                'e.g. slurm = { gres = "shard:1" }',
+            )
+        elif self.slots % self.trials_per_device:
+            yield (
+                "trials_per_device",
+                f"slots = {self.slots} would leave a trial alone on its device, and faster than those that it is "
+                f"compared with: make slots a multiple of {self.trials_per_device}",
+            )
         if self.slurm:
             from engine.runners.slurm_options import parse_options
 

@@ -19,7 +19,8 @@ from engine.effect import refusal
 from engine.effect_run import interpreter_of, prove_checkout
 from engine.environment import EnvironmentPaths, environment_key, trial_environment
 from engine.errors import HostFault, RatchetError
-from engine.host_checks import check_hosts, check_kernel, check_logout
+from engine.host_checks import check_hosts, check_logout, device_names
+from engine.kernel_check import check_kernel, imports_torch
 from engine.project_tree import git, list_files
 from engine.runners.allocations import NVIDIA_SMI, parse_devices, visible_devices
 from engine.runners.transport import LocalTransport
@@ -125,7 +126,7 @@ async def check_devices(transport: LocalTransport, config: Config | None) -> Che
         )
     every = parse_devices(shown.stdout.decode(errors="replace"))
     seen = visible_devices(every, os.environ.get("CUDA_VISIBLE_DEVICES"))
-    names = ", ".join(f"{device.name} ({device.memory_mb / 1024:.0f} GB)" for device in seen) or "none"
+    names = device_names(seen)
     hidden = f"; CUDA_VISIBLE_DEVICES hides {len(every) - len(seen)}" if len(seen) < len(every) else ""
     if seen and wanted > len(seen):
         mend = f"set [trial] gpus to {len(seen)} or less"
@@ -183,7 +184,14 @@ async def check_torch(transport: LocalTransport, config: Config, project: Path) 
     passed = [f"{name}={environment[name]}" for name in ("PATH", "LD_LIBRARY_PATH") if name in environment]
     passed += [f"{name}={os.environ[name]}" for name in ("CUDA_VISIBLE_DEVICES",) if name in os.environ]
     before = ["env", "-i", *passed, "HOME=/nonexistent", "PYTHONDONTWRITEBYTECODE=1"]
-    return await check_kernel("kernel", config, transport, str(project), before)
+    devices = None
+    if shutil.which("nvidia-smi") is not None and (shown := await transport.run(NVIDIA_SMI)).code == 0:
+        every = parse_devices(shown.stdout.decode(errors="replace"))
+        devices = len(visible_devices(every, os.environ.get("CUDA_VISIBLE_DEVICES")))
+    needs = imports_torch(config, project)
+    return await check_kernel(
+        "kernel", config, transport, str(project), before, devices=devices, needs_torch=needs
+    )
 
 
 _ABOUT = """

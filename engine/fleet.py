@@ -7,8 +7,11 @@ again with back-off. Nothing here waits for one host on behalf of another.
 from __future__ import annotations
 
 import asyncio
+import functools
+import logging
 import math
 import random
+import traceback
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import asdict, dataclass, field
@@ -22,6 +25,8 @@ from engine.metering import Meter
 from engine.runners import Containment, Host
 from engine.store.reading_hosts import HostRow
 from engine.types import Allocation, Device
+
+log = logging.getLogger("ratchet.fleet")
 
 OPEN_SECONDS = 180.0  # a host that takes longer to open is tried again later
 GRACE_SECONDS = 5.0  # how long a start waits for further hosts once one is ready
@@ -38,10 +43,11 @@ class HostState(StrEnum):
 
 @dataclass
 class Post:
-    """One host in the fleet, and what is known of it. ``prepare`` runs after each opening of the host."""
+    """One host in the fleet, and what is known of it. ``prepare`` runs after each opening of the host, for as long
+    as it takes; it is given a way to tell what it is at."""
 
     host: Host
-    prepare: Callable[[Host], Awaitable[Grounds]]
+    prepare: Callable[[Host, Callable[[str], None]], Awaitable[Grounds]]
     usd_per_hour: float = 0.0
     avoid_foreign: bool = True
     sort: str = "local"  # local | ssh | slurm
@@ -111,6 +117,7 @@ class Fleet:
         self._clock = clock
         self._chance = chance or random.Random()
         self._held: dict[int, Allocation] = {}
+        self._lost: dict[int, set[str]] = {}  # trial -> hosts that lost an attempt of it
         self._tending: list[asyncio.Task[None]] = []
         self._news: list[HostNews] = []
         self.meter = Meter()
@@ -169,7 +176,7 @@ class Fleet:
         """Keep one host open, for as long as the engine lives."""
         while True:
             try:
-                await self._clock.timeout(self._open(post), OPEN_SECONDS)
+                await self._open(post)
             except RatchetError as fault:
                 if self.alone and not tried.is_set():
                     raise  # the start is refused
@@ -179,13 +186,21 @@ class Fleet:
                 if self.alone and not tried.is_set():
                     raise late from None
                 self._away(post, late.message)
+            except Exception as fault:
+                if self.alone and not tried.is_set():
+                    raise
+                # Ours, or this machine's; an end here would leave the host aside for ever, and nobody told.
+                log.error("host %s: %s", post.name, traceback.format_exc())
+                self._away(post, f"{post.name} could not be opened: {fault!r}", "see engine.log")
             else:
-                post._failures = 0
                 self._ready(post)
             tried.set()
             while True:
                 if post.state is HostState.READY:
+                    since = self._clock.monotonic()
                     await post._disturbed.wait()
+                    if self._clock.monotonic() - since > BACKOFF_SECONDS[1]:
+                        post._failures = 0  # else what fails again and again as soon as it is open is slowed down
                 post._disturbed.clear()
                 await self._clock.sleep(self._pause(post))
                 if post.state is not HostState.READY:
@@ -199,13 +214,18 @@ class Fleet:
         return min(first * 2.0 ** min(post._failures - 1, 16), most) * self._chance.uniform(0.75, 1.0)
 
     async def _open(self, post: Post) -> None:
-        await post.host.open()
+        await self._clock.timeout(post.host.open(), OPEN_SECONDS)
         for trial, allocation in self._held.items():
             if allocation.host == post.name:
                 post.host.adopt(trial, allocation)
-        post._grounds = await post.prepare(post.host)
+        post._grounds = await post.prepare(post.host, functools.partial(self._tell, post))
         post._capacity = post.host.capacity
         post.kinds = Counter(slot.hardware for slot in _slots(post.host)) or post.kinds
+
+    def _tell(self, post: Post, what: str) -> None:
+        """What takes its time while a host is opened."""
+        self._enter(post, post.state, what)
+        self._say(post)
 
     def _ready(self, post: Post) -> None:
         back = post.state is HostState.AWAY
@@ -320,11 +340,13 @@ class Fleet:
     def acquire(self, trial: int, kind: str = "") -> Allocation | None:
         """A free allocation, on the least loaded host first; None: nothing (of ``kind``) is free. Never blocks.
 
-        Raises HostFault only where there is one host.
+        A host that lost an attempt of this trial comes after all others. Raises HostFault only where there is one
+        host.
         """
         if trial in self._held:
             return self._held[trial]
-        for post in sorted(self._in_service(), key=lambda p: p.held / max(p.capacity, 1)):
+        lost = self._lost.get(trial, set())
+        for post in sorted(self._in_service(), key=lambda p: (p.name in lost, p.held / max(p.capacity, 1))):
             if post.held >= post.capacity or (kind and kind not in post.kinds):
                 continue
             try:
@@ -381,6 +403,20 @@ class Fleet:
             if post._grounds is not None:
                 post.host.release(trial)
 
+    def hindered(self, kind: str) -> bool:
+        """Whether a trial that got nothing waits for others, and not only for trials of ours, whose end is told:
+        for their locks and processes, for what is lent, for a host that is away."""
+        return any(
+            not post.drained
+            and (not kind or kind in post.kinds)
+            and (post.held < post.capacity if post.state is HostState.READY else bool(kind))
+            for post in self._posts.values()
+        )
+
+    def lost(self, trial: int, host: str) -> None:
+        """An attempt of the trial vanished there: the next one had better be somewhere else."""
+        self._lost.setdefault(trial, set()).add(host)
+
     def held_on(self, host: str) -> dict[int, Allocation]:
         """Trials and what they hold there."""
         return {trial: a for trial, a in self._held.items() if a.host == host}
@@ -417,7 +453,10 @@ class Fleet:
         post = self._named(name)
         post.drained = actor
         self._say(post)
-        return f"host {name} gets no more trials; {post.held} go on to their end"
+        going = {0: "nothing runs there", 1: "1 goes on to its end"}.get(
+            post.held, f"{post.held} go on to their end"
+        )
+        return f"host {name} gets no more trials; {going}"
 
     def undrain(self, name: str) -> str:
         """Back in service: neither drained nor lent."""
@@ -431,11 +470,13 @@ class Fleet:
         post = self._named(name)
         if not 0 < hours <= 24 * 365:
             raise UsageError(f"{hours:g} is no number of hours", "ratchet hosts lend NAME --hours 1")
-        known = [d.uuid for d in post.host.devices]
-        if device and len(matching := [uuid for uuid in known if uuid.startswith(device)]) != 1:
-            raise UsageError(
-                f"{device!r} names {len(matching)} devices of {name}", f"its devices: {', '.join(known) or 'none'}"
-            )
+        if device and post.sort == "slurm":
+            raise UsageError(f"Slurm chooses the devices of {name}", "lend or drain the host as a whole")
+        known = {d.uuid: f"gpu{d.index}" for d in post.host.devices}
+        matching = [uuid for uuid, slot in known.items() if uuid.startswith(device) or slot == device]
+        if device and len(matching) != 1:
+            names = ", ".join(f"{slot} ({uuid})" for uuid, slot in known.items()) or "none"
+            raise UsageError(f"{device!r} names {len(matching)} devices of {name}", f"its devices: {names}")
         device = matching[0] if device else ""
         post.lent = {d: until for d, until in post.lent.items() if until > self._clock.now()}
         post.lent[device] = self._clock.now() + hours * 3600
@@ -474,8 +515,8 @@ def single(host: Host, clock: Clock, state: Path, project: Path) -> Fleet:
     return Fleet([Post(host, _ground(Grounds.here(state, project)))], clock)
 
 
-def _ground(grounds: Grounds) -> Callable[[Host], Awaitable[Grounds]]:
-    async def prepare(host: Host) -> Grounds:
+def _ground(grounds: Grounds) -> Callable[[Host, Callable[[str], None]], Awaitable[Grounds]]:
+    async def prepare(host: Host, tell: Callable[[str], None]) -> Grounds:
         return grounds
 
     return prepare

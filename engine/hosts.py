@@ -8,11 +8,12 @@ import shlex
 import socket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import TypedDict
 
 from engine.clock import Clock
 from engine.config import Config
 from engine.config_sections import HostSection
-from engine.environment import EnvironmentPaths
+from engine.environment import EnvironmentPaths, environment_key
 from engine.errors import HostFault, UsageError
 from engine.fleet import Fleet, Post
 from engine.grounds import Grounds
@@ -92,24 +93,35 @@ def _post(
     check: Callable[[Containment], None],
 ) -> Post:
     host, transport = make_host(section, config, directory, clock)
+    # As the files are now: an engine's trials all have one environment, however often a host is opened anew.
+    key = environment_key(config, project) if section.ssh and config.environment.setup.strip() else ""
 
-    async def local(opened: Host) -> Grounds:
+    async def local(opened: Host, tell: Callable[[str], None]) -> Grounds:
         check(opened.containment)
         at_state = directory == str(state)
         return Grounds(directory, project, Path.home(), at_state, environment=environment, transport=transport)
 
-    async def distant(opened: Host) -> Grounds:
+    async def distant(opened: Host, tell: Callable[[str], None]) -> Grounds:
         check(opened.containment)
-        return await survey(section, config, project, opened, transport)
+        return await survey(section, config, project, opened, transport, key, tell)
 
-    prepare: Callable[[Host], Awaitable[Grounds]] = distant if section.ssh else local
+    prepare: Callable[[Host, Callable[[str], None]], Awaitable[Grounds]] = distant if section.ssh else local
     sort = "slurm" if section.slurm else "ssh" if section.ssh else "local"
     return Post(host, prepare, section.usd_per_hour, section.foreign == "avoid", sort)
+
+
+class Shape(TypedDict):
+    """What a host's machine is cut into, as LocalHost and RemoteHost name it."""
+
+    gpus_per_trial: int
+    slots: int | None
+    trials_per_device: int
 
 
 def make_host(section: HostSection, config: Config, directory: str, clock: Clock) -> tuple[Host, Transport]:
     """The host of a section, with trials under ``directory``, and the way to its machine."""
     gpus, slots = (0, None) if section.slurm else (config.trial.gpus, section.slots or None)
+    shape = Shape(gpus_per_trial=gpus, slots=slots, trials_per_device=section.trials_per_device)
     transport: Transport
     files: Host
     if section.ssh:
@@ -118,13 +130,14 @@ def make_host(section: HostSection, config: Config, directory: str, clock: Clock
 
         *options, name = shlex.split(section.ssh)
         transport = connection = SshTransport(name, clock, options)
-        files = remote = RemoteHost(section.name, connection, directory, clock, gpus_per_trial=gpus, slots=slots)
+        files = remote = RemoteHost(section.name, connection, directory, clock, **shape)
         keeper: RemoteHost | LocalHost = remote
     else:
         transport = LocalTransport(clock)
-        files = keeper = LocalHost(section.name, Path(directory), clock, gpus_per_trial=gpus, slots=slots)
+        files = keeper = LocalHost(section.name, Path(directory), clock, **shape)
     if not section.slurm:
         return files, transport
+    from engine.runners.slurm_attempt import allowance_of
     from engine.runners.slurm_host import SlurmHost
     from engine.runners.slurm_options import parse_options
 
@@ -136,11 +149,20 @@ def make_host(section: HostSection, config: Config, directory: str, clock: Clock
         clock,
         slots=section.slots or 1,
         allocation="" if section.ssh else os.environ.get("SLURM_JOB_ID", ""),
+        needs=allowance_of(config.trial.deadlines(smoke=True)),
     ), transport
 
 
-async def survey(section: HostSection, config: Config, project: Path, host: Host, transport: Transport) -> Grounds:
-    """What a host elsewhere has for trials: its own HOME and variables, and the environment built there."""
+async def survey(
+    section: HostSection,
+    config: Config,
+    project: Path,
+    host: Host,
+    transport: Transport,
+    key: str,
+    tell: Callable[[str], None],
+) -> Grounds:
+    """What a host elsewhere has for trials: its own HOME and variables, and environment ``key``, built there."""
     done = await transport.run(["sh", "-c", ABOUT], seconds=60.0)
     if done.code != 0:
         raise HostFault(f"{section.name}: its environment cannot be read: {done.complaint}", "it needs `env -0`")
@@ -151,5 +173,5 @@ async def survey(section: HostSection, config: Config, project: Path, host: Host
     there = section.project or f"{root}/project"
     if there == "~" or there.startswith("~/"):
         there = home + there[1:]
-    environment = await ensure_environment_there(config, project, host, transport, root)
+    environment = await ensure_environment_there(config, project, host, transport, root, key, tell)
     return Grounds(root, Path(there), Path(home), False, variables, environment, transport)

@@ -87,7 +87,9 @@ async def open_campaign(
     """
     workspace = await Workspace.open(project, state, clock)
     await workspace.exclude_state()
-    environment = await ensure_environment(config, project, state, clock)
+    environment = EnvironmentPaths()
+    if not all(section.ssh for section in config.hosts):
+        environment = await ensure_environment(config, project, state, clock)
     if any(is_local(section) for section in config.hosts):
         await refuse_missing(config, project, environment)
     refuse_unready(project, config)
@@ -227,7 +229,8 @@ def refuse_weak_containment(config: Config, found: Containment) -> None:
         why = "; ".join(f"{kind}: {reason}" for kind, reason in found.refused.items())
         raise HostFault(
             f"no process containment on this host ({why})",
-            "install util-linux with user namespaces allowed, or write [sandbox] require = []: a process that"
+            found.mend
+            or "install util-linux with user namespaces allowed, or write [sandbox] require = []: a process that"
             " escapes then outlives its run",
         )
 
@@ -252,11 +255,14 @@ async def protocol_spec(
 
 def _of_one(config: Config, host: Host) -> dict[str, Any]:
     """Of several hosts one may be away: there each run's own fingerprint keeps scores apart, not the protocol."""
+    shared = config.hosts[0].trials_per_device
     return {
         "devices": sorted({d.name for d in host.devices}) or ["cpu"],
         "gpus": config.trial.gpus if host.devices else 0,
         "containment": host.containment.kind,
         "capacity": host.capacity,
+        # Only where it is used: protocols of before stay what they are.
+        **({"trials_per_device": shared} if shared > 1 and host.devices else {}),
     }
 
 

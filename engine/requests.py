@@ -201,8 +201,8 @@ class Requests:
         row = await self._store.read(reading.trial, trial)
         if row is None or row.state == "done":
             return "refused", f"trial {trial} is not running"
-        await self._conductor.desk.cancel(trial, f"stopped by {request.actor}")
-        return "done", f"trial {trial} is being ended"
+        asked = await self._conductor.desk.cancel(trial, f"stopped by {request.actor}")
+        return "done", f"trial {trial} " + ("is being ended" if asked else f"ends when host {row.host} is back")
 
     # --- hosts ----------------------------------------------------------------------------------
 

@@ -50,7 +50,10 @@ class Execution:
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How an execution goes: ``reason`` as in ``Exited``, or ``lost``. ``log``: (share of the time, bytes)."""
+    """How an execution goes: ``reason`` as in ``Exited``, or ``lost`` or ``preempted``.
+
+    ``log``: (share of the time, bytes).
+    """
 
     reason: str
     seconds: float
@@ -295,6 +298,8 @@ class SimulatedHost:
         reason, seconds = attempt.ending.reason, attempt.ending.seconds
         if reason == "lost":
             return Lost(f"the job's process {attempt.identity.split()[0]} is gone and left no exit")
+        if reason == "preempted":
+            return Lost("the batch system took the job away", preempted=True, seconds=seconds)
         if reason == "busy" or attempt.started is None:
             return Exited(reason, ())
         return Exited(reason, (StepExit("train", CODES[reason], seconds, 0, log_bytes),))

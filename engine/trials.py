@@ -12,13 +12,14 @@ import io
 import os
 import tarfile
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
 from engine import early_stop, metrics
 from engine.config import Config, expand_command
+from engine.config_sections import SMOKE_SECONDS
 from engine.constraints import parse_constraint
 from engine.environment import METRICS_FILE, trial_environment
 from engine.errors import HostFault, OverBudget, StorageFull
@@ -41,25 +42,29 @@ from engine.runners import (
     Unreachable,
 )
 from engine.runners.allocations import allocation_environment
-from engine.runners.far import LogCopy, send_file
+from engine.runners.far import LogCopy, is_full, send_file
+from engine.runners.transport import no_space
 from engine.series import Curves
 from engine.stages import Setting
 from engine.store import reading, spending, writes
 from engine.store.reading import AttemptRow, TrialRow
 from engine.types import Allocation, AttemptState, Purpose, Score, TrialOutcome
 
-MAX_ATTEMPTS = 3
+MAX_ATTEMPTS = 3  # that were lost, and that were disturbed
+MAX_PREEMPTIONS = 50  # each is the scheduler's doing, yet there must be an end
+CLAIM_SECONDS = 60.0  # until a job that nobody saw begin is launched again
 BUSY_SECONDS = 2.0  # until a device that somebody else holds is asked for again, doubling
 BUSY_SECONDS_MOST = 60.0
 DEVICE_BUSY = "the device is used by another campaign"
 CONTENDED = "another process used its device"
+PREEMPTED = "preempted"  # how the reason of an attempt begins that a batch system took away
 MOST_DISTURBED = 0.1  # of a run's time, beyond which its score does not count
 FLUSH_SECONDS = 0.5
 GUARD_SECONDS = 5.0
 TAIL_BYTES = 6000
 FILE_LIMIT = 16 << 20
-SMOKE_SECONDS = 120.0  # deadline of the smoke step: imports and compilation are not free
 SMOKE_BUDGET, SMOKE_STEPS = 2, 2
+ROOM_SECONDS = 5.0  # until a full disk is tried again
 LEAST_ROOM = 1 << 20  # bytes free, below which a failing trial is no evidence
 _ENDED = (AttemptState.ENDED, AttemptState.LOST)
 _OUTCOMES = {
@@ -82,6 +87,8 @@ class _Watch:
     step: str = ""
     flushed_at: float = 0.0
     started_at: float = 0.0
+    begun: bool = False  # its job was seen to have claimed the attempt
+    deaf: bool = False  # nothing was heard since its host went away: that silence is not the program's
     stop: early_stop.Stop | None = None
 
 
@@ -95,26 +102,32 @@ class TrialDesk:
         self.fleet = setting.fleet
         self.state = setting.state
         self.clock = setting.clock
-        self._sent: set[tuple[str, str]] = set()  # (host, path) of files that were put there
         self._stopping: dict[int, str] = {}  # trial -> why: asked to end by a person, or withdrawn by us
 
     # --- asking running trials to end -----------------------------------------------------------
 
-    async def cancel(self, trial: int, reason: str) -> None:
-        """End a running trial; its outcome is cancelled."""
+    async def cancel(self, trial: int, reason: str) -> bool:
+        """End a running trial; its outcome is cancelled. False: its host is away; it ends when that is back."""
         self._stopping[trial] = reason
-        await self._cancel_attempt(trial)
+        return await self._cancel_attempt(trial)
 
-    async def withdraw(self, trial: int) -> None:
-        """End a running trial's attempt because the engine stops; the trial queues again."""
+    async def withdraw(self, trial: int) -> bool:
+        """End a running trial's attempt because the engine stops; the trial queues again. False: as ``cancel``."""
         self._stopping[trial] = ""
-        await self._cancel_attempt(trial)
+        return await self._cancel_attempt(trial)
 
-    async def _cancel_attempt(self, trial: int) -> None:
+    async def _cancel_attempt(self, trial: int) -> bool:
         attempt = await self._open_attempt(trial)
-        if attempt is not None:
-            post = self._post(attempt)
+        if attempt is None:
+            return True
+        if not self.fleet.reachable(attempt.host):
+            return False
+        post = self._post(attempt)
+        try:
             await post.host.cancel(_directory(post, attempt))
+        except HostFault:
+            return False  # whoever asked has nothing to do with that host; ``_guard`` asks again
+        return True
 
     # --- the way of one trial -------------------------------------------------------------------
 
@@ -138,8 +151,8 @@ class TrialDesk:
                 keeps_slot = True  # what runs there goes on without us
                 raise
         finally:
-            self._stopping.pop(trial.id, None)
             if not keeps_slot:
+                self._stopping.pop(trial.id, None)
                 self.fleet.release(trial.id)
 
     async def _intend(self, trial: TrialRow, allocation: Allocation | None) -> AttemptRow:
@@ -154,12 +167,7 @@ class TrialDesk:
         """An attempt's row, and what it may cost at most, in one transaction. Raises OverBudget: no row then."""
         ledger = self.setting.ledger
         containment = self.fleet.of(allocation.host).containment
-        trial_config = self.setting.config.trial
-        deadline = float(trial_config.timeout_seconds)
-        steps = [deadline, *(deadline for text in (trial_config.prepare, trial_config.evaluate) if text)]
-        if trial_config.smoke and trial.purpose == Purpose.SCREEN:
-            steps.append(min(deadline, SMOKE_SECONDS))
-        seconds = attempt_seconds(steps)
+        seconds = attempt_seconds(self.setting.config.trial.deadlines(smoke=trial.purpose == Purpose.SCREEN))
         try:
             await self.store.write(
                 writes.new_attempt,
@@ -176,7 +184,7 @@ class TrialDesk:
             raise
 
     async def _launch(self, trial: TrialRow, attempt: AttemptRow, post: Post, config: Config) -> None:
-        if attempt.state == AttemptState.RUNNING:
+        if attempt.state == AttemptState.RUNNING or attempt.identity:
             return  # seen to have claimed its directory: launching again could do nothing
         directory = _directory(post, attempt)
         if trial.id in self._stopping:
@@ -194,22 +202,28 @@ class TrialDesk:
         # While training only a script that scores itself may print the objective (evaluated mode: nobody).
         watch = self._watch(config, config.metric.mode == "reported")
         directory = _directory(post, attempt)
-        guard = asyncio.create_task(self._guard(watch, post, directory))
+        guard = asyncio.create_task(self._guard(trial, watch, post, directory))
+        insisting = asyncio.create_task(self._insist(trial, attempt, watch, post))
         try:
             # Closed here and now, however this ends: a follower left behind would go on asking its host.
             async with aclosing(cast(AsyncGenerator[FollowItem, None], post.host.follow(directory, 0))) as items:
                 await self._follow_items(trial, attempt, post, watch, items)
         finally:
             guard.cancel()
+            insisting.cancel()
 
     async def _follow_items(
         self, trial: TrialRow, attempt: AttemptRow, post: Post, watch: _Watch, items: AsyncIterator[FollowItem]
     ) -> None:
         directory = _directory(post, attempt)
-        log = None if post.grounds.local else LogCopy(self.state / attempt.directory)
+        cap = int(watch.config.trial.log_mb * (1 << 20))
+        log = None if post.grounds.local else LogCopy(self.state / attempt.directory, cap)
         async for item in items:
             match item:
                 case Started():
+                    watch.begun = True
+                    watch.started_at = self.clock.monotonic()  # what it waited in a queue is not its own time
+                    self.fleet.meter.begin(trial.id, attempt.allocation.get("devices", ()), watch.started_at)
                     await self._started(trial, attempt, item)
                     hit("attempt.confirmed")
                 case StepStarted():
@@ -218,9 +232,10 @@ class TrialDesk:
                     watch.parser.mark_gap()
                 case LogChunk():
                     if log is not None:
-                        log.add(item)
+                        await self._copy(log, item)
                     await self._read(trial, watch, item.data)
                 case Unreachable():
+                    watch.deaf = True
                     await self.store.write(writes.attempt_unknown, attempt.id)
                     self.fleet.set_aside(post.name, HostFault(item.reason))
                 case Reached():
@@ -229,7 +244,7 @@ class TrialDesk:
                 case Scheduled():
                     await self.store.write(writes.attempt_scheduled, attempt.id, item.words)
                 case Lost():
-                    await self._lost(trial, attempt, item.reason)
+                    await self._lost(trial, attempt, item)
                     return
                 case Exited():
                     hit("attempt.exited")
@@ -240,6 +255,16 @@ class TrialDesk:
                     return
 
     # --- while it runs --------------------------------------------------------------------------
+
+    async def _copy(self, log: LogCopy, chunk: LogChunk) -> None:
+        """Once there is room: it goes on there, and can wait here."""
+        while True:
+            try:
+                return log.add(chunk)
+            except OSError as fault:
+                if not no_space(str(fault)):
+                    raise
+            await self.clock.sleep(ROOM_SECONDS)
 
     async def _started(self, trial: TrialRow, attempt: AttemptRow, item: Started) -> None:
         await self.store.write(
@@ -275,6 +300,7 @@ class TrialDesk:
             watch.parser = self._watch(watch.config, True).parser
 
     async def _read(self, trial: TrialRow, watch: _Watch, data: bytes) -> None:
+        watch.deaf = False
         watch.tail = (watch.tail + data)[-TAIL_BYTES:]
         now = self.clock.monotonic()
         points = watch.parser.feed(data, now - watch.started_at)
@@ -284,22 +310,50 @@ class TrialDesk:
             watch.flushed_at = now
             await self._flush(trial, watch)
 
-    async def _guard(self, watch: _Watch, post: Post, directory: str) -> None:
-        """Now and then, also in silence: end what cannot come to anything."""
+    async def _guard(self, trial: TrialRow, watch: _Watch, post: Post, directory: str) -> None:
+        """Now and then, also in silence: end what cannot come to anything, or was asked to end.
+
+        A host that is away when it is asked is asked again.
+        """
+        while True:
+            before = self.clock.monotonic()
+            await self.clock.sleep(GUARD_SECONDS)
+            if self.clock.monotonic() - before > 2 * GUARD_SECONDS:
+                watch.deaf = True  # this machine slept
+            watch.stop = watch.stop or self._hopeless(watch)
+            if watch.stop is None and trial.id not in self._stopping:
+                continue
+            with suppress(HostFault, StorageFull):
+                await post.host.cancel(directory)
+                return
+
+    async def _insist(self, trial: TrialRow, attempt: AttemptRow, watch: _Watch, post: Post) -> None:
+        """Launch again what nobody claims: a job that found no room or no process to be had left no evidence.
+
+        A batch system's queue is no such silence.
+        """
+        if post.sort == "slurm":
+            return
+        while True:
+            await self.clock.sleep(CLAIM_SECONDS)
+            if watch.begun:
+                return
+            if trial.id not in self._stopping and self.fleet.reachable(post.name):
+                with suppress(HostFault, StorageFull):
+                    await self._launch(trial, attempt, post, watch.config)
+
+    def _hopeless(self, watch: _Watch) -> early_stop.Stop | None:
+        if watch.deaf or not watch.config.judge.early_stop or watch.step == "evaluate":
+            return None
         trial = watch.config.trial
         budget = early_stop.Budget(
             seconds=0.0 if trial.steps else float(trial.train_seconds),
             steps=float(trial.steps),
             deadline=float(trial.timeout_seconds),
         )
-        while watch.stop is None:
-            await self.clock.sleep(GUARD_SECONDS)
-            if not watch.config.judge.early_stop or watch.step == "evaluate":
-                continue
-            points = [point for series in watch.curves for point in watch.curves.rows(series)]
-            points += watch.parser.trailing_odd()
-            watch.stop = early_stop.check(points, budget, self.clock.monotonic() - watch.started_at)
-        await post.host.cancel(directory)
+        points = [point for series in watch.curves for point in watch.curves.rows(series)]
+        points += watch.parser.trailing_odd()
+        return early_stop.check(points, budget, self.clock.monotonic() - watch.started_at)
 
     async def _flush(self, trial: TrialRow, watch: _Watch, *, final: bool = False) -> None:
         changes = watch.curves.take(final)
@@ -308,17 +362,24 @@ class TrialDesk:
 
     # --- its end --------------------------------------------------------------------------------
 
-    async def _lost(self, trial: TrialRow, attempt: AttemptRow, reason: str) -> None:
+    async def _lost(self, trial: TrialRow, attempt: AttemptRow, item: Lost) -> None:
+        self.fleet.lost(trial.id, attempt.host)
         # Attempts that a stopping engine or a busy device ended were not lost and do not count.
-        earlier = await self.store.read(reading.attempts, trial.id)
-        lost = 1 + sum(a.state == AttemptState.LOST for a in earlier)
+        earlier = [a for a in await self.store.read(reading.attempts, trial.id) if a.state == AttemptState.LOST]
+        # What a scheduler takes away says nothing about the trial, and is counted by itself.
+        like = 1 + sum(a.reason.startswith(f"{PREEMPTED}: ") == item.preempted for a in earlier)
+        reason = f"{PREEMPTED}: {item.reason}" if item.preempted else item.reason
+        stopped = self._stopping.get(trial.id, "")
         await self.store.write(
             writes.attempt_lost,
             self.setting.campaign.id,
             trial.id,
             attempt.id,
             reason,
-            retry=lost < MAX_ATTEMPTS,
+            retry=not stopped and like < (MAX_PREEMPTIONS if item.preempted else MAX_ATTEMPTS),
+            seconds=item.seconds,
+            outcome=TrialOutcome.CANCELLED if stopped else TrialOutcome.LOST,
+            detail=stopped or f"lost {like} times: {reason}",
         )
 
     async def _exited(
@@ -336,14 +397,13 @@ class TrialDesk:
                 turned_away = sum(a.reason == DEVICE_BUSY for a in earlier)
                 await self.clock.sleep(min(BUSY_SECONDS * 2.0 ** min(turned_away - 1, 10), BUSY_SECONDS_MOST))
             return
-        here = post.grounds.local
-        if here and exit.reason == "failed" and (self.store.full_at >= watch.started_at or _no_room(self.state)):
-            # It could not even print: that is this disk's fault and not the candidate's.
+        if exit.reason == "failed" and (full := await self._full_disk(watch, post)):
+            # It could not even print: that is the disk's fault and not the candidate's.
             seconds = sum(s.seconds for s in exit.steps)
             await self.store.write(writes.attempt_withdrawn, trial.id, attempt.id, "the disk was full", seconds)
             raise StorageFull(
-                f"trial {trial.id} failed while the disk of {self.state} was full; it is run again",
-                "free space on that disk, then `ratchet resume`",
+                f"trial {trial.id} failed while the disk of {full} was full; it is run again",
+                "free space on that disk" + (", then `ratchet resume`" if post.grounds.local else ""),
             )
         seconds = sum(s.seconds for s in exit.steps)
         devices = attempt.allocation.get("devices", ())
@@ -361,13 +421,12 @@ class TrialDesk:
             outcome, objective, detail = TrialOutcome.LOST, None, f"{disturbed}, {MAX_ATTEMPTS} times"
         else:
             outcome, objective, detail, scores = await self._judge_exit(watch, post, directory, exit, stopping)
-            detail = "; ".join(filter(None, (detail, disturbed)))
+            detail = "; ".join(filter(None, (detail, disturbed, use.words)))
         if outcome is TrialOutcome.OK:
             self.setting.pace.ran(seconds)
-        joules = use.energy(seconds, len(devices)) if devices else None
-        scores.append(Score("device_seconds", seconds * max(len(devices), 1), "run", "engine"))
-        if joules is not None:
-            scores.append(Score("joules", joules, "run", "engine"))
+        used = use.scores(seconds, len(devices), int(attempt.allocation.get("shares", 1)))
+        joules = next((score.value for score in used if score.name == "joules"), None)
+        scores += used
         await self.store.write(
             writes.trial_ended,
             self.setting.campaign.id,
@@ -385,6 +444,15 @@ class TrialDesk:
             "" if outcome is TrialOutcome.OK else watch.tail.decode("utf-8", "replace"),
             joules,
         )
+
+    async def _full_disk(self, watch: _Watch, post: Post) -> str:
+        """Where the trial had no room to write; "" when it had."""
+        grounds = post.grounds
+        if grounds.local:
+            return str(self.state) if self.store.full_at >= watch.started_at or _no_room(self.state) else ""
+        if grounds.transport is None or not await is_full(grounds.transport, grounds.root, LEAST_ROOM):
+            return ""
+        return f"{post.name}:{grounds.root}"
 
     async def _judge_exit(
         self, watch: _Watch, post: Post, directory: str, exit: Exited, stopping: str | None
@@ -514,9 +582,7 @@ class TrialDesk:
         if post.grounds.variables is None or post.grounds.transport is None:
             return str(made)
         sent = f"{post.grounds.root}/archives/{made.name}"
-        if (post.name, sent) not in self._sent:
-            await send_file(post.grounds.transport, sent, made.read_bytes())
-            self._sent.add((post.name, sent))
+        await send_file(post.grounds.transport, sent, made.read_bytes())
         return sent
 
     async def _frozen_here(self, sha: str, config: Config) -> Path:

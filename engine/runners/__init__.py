@@ -12,6 +12,8 @@ from typing import Protocol
 
 from engine.types import Allocation, Device
 
+KILL_GRACE_SECONDS = 3.0  # from the signal that asks a trial to end to the one that ends it
+
 
 @dataclass(frozen=True, slots=True)
 class Step:
@@ -34,7 +36,7 @@ class AttemptPlan:
     wrap: tuple[str, ...] = ()  # argv prefix of every step (containment, sandbox)
     memory_bytes: int = 0  # limit on the tree's resident set; 0 = none
     log_cap_bytes: int = 64 << 20
-    kill_grace_seconds: float = 3.0
+    kill_grace_seconds: float = KILL_GRACE_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +94,15 @@ class Exited:
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """Positive evidence that the job died without writing ``exit``; whatever it left was killed."""
+    """Positive evidence that the job died without writing ``exit``; whatever it left was killed.
+
+    ``preempted``: a batch system took it away (preemption, a failed node, a requeue), which says nothing about
+    the trial. ``seconds``: how long it held its allocation, at most; None: nobody knows.
+    """
 
     reason: str
+    preempted: bool = False
+    seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +138,7 @@ class Containment:
     wrap: tuple[str, ...]
     proof: str  # one line: what was attempted and what happened
     refused: Mapping[str, str] = field(default_factory=dict)  # higher rungs, and why not
+    mend: str = ""  # what a person may do for a higher one; "": the usual
 
 
 class Host(Protocol):

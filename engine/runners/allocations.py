@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import csv
 import functools
-import os
 import platform
-import re
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 from engine.errors import HostFault
@@ -72,17 +71,25 @@ def allocation_environment(allocation: Allocation) -> dict[str, str]:
     return environment
 
 
-def device_slots(host: str, devices: Sequence[Device], gpus: int) -> tuple[Allocation, ...]:
-    """Groups of ``gpus`` devices each, in order; what is left over stays unused."""
+def device_slots(host: str, devices: Sequence[Device], gpus: int, shares: int = 1) -> tuple[Allocation, ...]:
+    """Groups of ``gpus`` devices each, in order; what is left over stays unused.
+
+    ``shares`` trials on each group: slots ``gpu0.1`` and ``gpu0.2``, of a hardware of its own, for a neighbour
+    takes time and memory. One device's shares follow one another, so that they are taken together: a trial
+    that happened to be alone would be faster than those that it is compared with.
+    """
     groups = [devices[at : at + gpus] for at in range(0, len(devices) - gpus + 1, gpus)]
     return tuple(
         Allocation(
             host=host,
-            slot=",".join(f"gpu{device.index}" for device in group),
+            slot=",".join(f"gpu{device.index}" for device in group) + (f".{share}" if share else ""),
             devices=tuple(device.uuid for device in group),
-            hardware=device_fingerprint(group),
+            hardware=device_fingerprint(group) + (f", 1 of {shares} sharing" if share else ""),
+            share=share,
+            shares=shares,
         )
         for group in groups
+        for share in (range(1, shares + 1) if shares > 1 else (0,))
     )
 
 
@@ -135,18 +142,19 @@ def cpu_model() -> str:
 
 
 class Allocations:
-    """Who runs where. ``lock_directory`` shows devices other engines hold.
+    """Who runs where. ``locked`` says of a slot whether a device of it is held by a job of any user or project,
+    ours included: a hint that saves a launch, for the lock itself is taken by the job.
 
     Slots do not overlap, unless there are more of them than cores; then only their names keep them apart.
     """
 
-    def __init__(self, slots: Sequence[Allocation], lock_directory: str = "") -> None:
+    def __init__(self, slots: Sequence[Allocation], locked: Callable[[Allocation], bool] | None = None) -> None:
         self._slots = tuple(slots)
-        self._locks = lock_directory
+        self._locked = locked or (lambda slot: False)
         self._taken: dict[int, Allocation] = {}
-        parts = [part for slot in self._slots for part in (*slot.devices, *slot.cpus)]
-        self._shared = len(set(parts)) < len(parts)
-        self._names = {slot.slot for slot in self._slots}
+        cores = [cpu for slot in self._slots for cpu in slot.cpus]
+        self._crowded = len(set(cores)) < len(cores)
+        self._shapes = {(slot.slot, slot.shares) for slot in self._slots}
 
     @property
     def capacity(self) -> int:
@@ -156,18 +164,15 @@ class Allocations:
         """A free slot with a free port, or None; asking again gives the same."""
         if attempt in self._taken:
             return self._taken[attempt]
-        foreign = self._locked_devices()
         names = {other.slot for other in self._taken.values()}
         # Slots do not overlap one another: only what was adopted in another shape can, and that is rare.
-        strange = [other for other in self._taken.values() if other.slot not in self._names]
+        strange = [o for o in self._taken.values() if (o.slot, o.shares) not in self._shapes]
         for slot in self._slots:
-            if slot.slot in names or (not self._shared and any(_overlap(slot, other) for other in strange)):
+            if slot.slot in names or (not self._crowded and any(_overlap(slot, other) for other in strange)):
                 continue
-            if foreign.isdisjoint(slot.devices):
+            if not self._locked(slot):
                 port = free_port({other.port for other in self._taken.values()})
-                self._taken[attempt] = Allocation(
-                    slot.host, slot.slot, slot.devices, slot.cpus, port, slot.hardware
-                )
+                self._taken[attempt] = replace(slot, port=port)
                 return self._taken[attempt]
         return None
 
@@ -176,36 +181,6 @@ class Allocations:
 
     def release(self, attempt: int) -> None:
         self._taken.pop(attempt, None)
-
-    def _locked_devices(self) -> set[str]:
-        """Devices that a job of any user or project holds now, ours included.
-
-        Only a hint that saves a launch: the lock itself is taken by the job. Read from /proc/locks, since
-        trying the lock would for a moment hold it and turn another job away.
-        """
-        devices = {device for slot in self._slots for device in slot.devices}
-        if not devices or not self._locks:
-            return set()
-        try:
-            lines = Path("/proc/locks").read_text().splitlines()
-        except OSError:
-            return set()
-        held = {fields[5] for line in lines if len(fields := line.split()) == 8 and fields[1] == "FLOCK"}
-        return {device for device in devices if _lock_identity(lock_path(self._locks, device)) in held}
-
-
-def lock_path(lock_directory: str, device: str) -> str:
-    """What guards a device on its machine, against all users and projects: a directory to flock."""
-    return f"{lock_directory}/{re.sub(r'[^A-Za-z0-9-]', '_', device)}"
-
-
-def _lock_identity(path: str) -> str:
-    """A file as /proc/locks names it."""
-    try:
-        stat = Path(path).stat()
-    except OSError:
-        return ""
-    return f"{os.major(stat.st_dev):02x}:{os.minor(stat.st_dev):02x}:{stat.st_ino}"
 
 
 def _overlap(one: Allocation, other: Allocation) -> bool:
@@ -224,9 +199,9 @@ def free_port(taken: set[int]) -> int:
 
 
 def slots_for(
-    host: str, devices: Sequence[Device], gpus: int, slots: int | None, cpus: Sequence[int]
+    host: str, devices: Sequence[Device], gpus: int, slots: int | None, cpus: Sequence[int], shares: int = 1
 ) -> tuple[Allocation, ...]:
-    """All slots of a host whose trials ask for ``gpus`` devices each.
+    """All slots of a host whose trials ask for ``gpus`` devices each, ``shares`` trials on the same ones.
 
     One device asked for where there is none falls to the processor (a laptop still turns the ratchet);
     more than are there is a fault. Processor slots: one by default, since trials that share a memory bus
@@ -238,6 +213,6 @@ def slots_for(
             "lower trial.gpus, or use a host that has them",
         )
     if gpus and devices:
-        groups = device_slots(host, devices, gpus)
+        groups = device_slots(host, devices, gpus, shares)
         return groups if slots is None else groups[:slots]
     return cpu_slots(host, cpus, slots or 1)

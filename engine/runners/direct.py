@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import PurePosixPath
 
 from engine.clock import Clock
 from engine.errors import HostFault, UsageError
 from engine.runners import AttemptPlan, Containment, FollowItem, Lost
 from engine.runners.allocations import NVIDIA_SMI, Allocations, parse_devices, visible_devices
-from engine.runners.launcher import LOCK_DIRECTORY, DirectLauncher
+from engine.runners.launcher import LOCK_DIRECTORY, DirectLauncher, job_script
 from engine.runners.transport import Transport
 from engine.types import Allocation, Device
 
 MOST_FILES_READ = 1000
+MOST_BYTES_READ = 64 << 20  # of all files together: a candidate may make a thousand large ones
 
 
 class DirectHost:
@@ -50,12 +51,17 @@ class DirectHost:
             )
         return visible_devices(parse_devices(shown.stdout.decode("utf-8", "replace")), setting)
 
-    async def _ready(self, slots: tuple[Allocation, ...], containment: Containment, lock_hints: str = "") -> None:
-        """Ready to launch. ``lock_hints``: where locks that others hold can be seen from here."""
+    async def _ready(
+        self,
+        slots: tuple[Allocation, ...],
+        containment: Containment,
+        locked: Callable[[Allocation], bool] | None = None,
+    ) -> None:
+        """Ready to launch. ``locked``: whether a slot's devices are seen to be locked, where that can be seen."""
         if any(slot.devices for slot in slots):
             await self._prove_locks()
         self._containment = containment
-        self._launcher = DirectLauncher(self._transport, Allocations(slots, lock_hints), self._locks)
+        self._launcher = DirectLauncher(self._transport, Allocations(slots, locked), self._locks)
 
     async def _prove_locks(self) -> None:
         # An old flock without --no-fork would make every job look busy.
@@ -63,6 +69,14 @@ class DirectHost:
         if done.code != 0:
             raise HostFault(
                 f"{self.name}: device locks do not work: {done.complaint}", "install util-linux 2.32 or newer"
+            )
+        # Without it every trial would find its device busy, and nobody would know why.
+        done = await self._transport.run(["sh", "-s", "/", "locks", self._locks], input=job_script())
+        if done.code != 0:
+            place = done.stdout.decode("utf-8", "replace").strip()
+            raise HostFault(
+                f"{self.name}: the directory of your device locks, {place}, is not yours or cannot be made",
+                "delete it (its owner or root can), and see that you may write beside it",
             )
 
     @property

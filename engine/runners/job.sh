@@ -5,6 +5,7 @@
 #   sh job.sh ATTEMPT_DIRECTORY watch     (its own child) deadlines, memory, log cap, device locks
 #   sh job.sh ATTEMPT_DIRECTORY cancel    end the attempt; prints "won" if it now never starts, else "asked"
 #   sh job.sh ATTEMPT_DIRECTORY clear     kill all that a dead job left behind; prints how many would not die
+#   sh job.sh / locks LOCKS               make the directory of our device locks, LOCKS.UID; fails if it is not ours
 #
 # Files under control/ (engine/runners/launcher.py writes the plan, engine/runners/following.py reads the rest):
 #   plan.sh step-N.sh     what to do                         contender.PID   "pid start boot", before claiming
@@ -188,7 +189,7 @@ inspect() { # one look at the running step -> $pause until the next
     [ "$grown" -lt 4194304 ] || pause=5
 }
 
-watch() {
+watch() { # DEVICE LOCKS...
     peak=0 seen=0 grown=0 ended='' woken='' hole=$(((log_cap - log_tail + 4095) / 4096 * 4096))
     page=$(getconf PAGESIZE 2>/dev/null) || page=4096
     [ "$hole" -ge 65536 ] || hole=65536
@@ -197,6 +198,7 @@ watch() {
     printf '%s\n' "$$ $start" >control/watcher
     trap 'ended=1' TERM
     trap 'woken=1' USR1
+    alone "$@" || exit 1
     printf 'ready\n'
     exec >/dev/null # the job's fifo: nobody reads it any more
     pause=5
@@ -223,16 +225,14 @@ say_exit() { # atomically; "end" shows that all of it is there
         mv control/exit.new control/exit
 }
 
-begin_watch() { # DEVICE LOCKS...; fails when one of them is held by somebody else
+begin_watch() { # DEVICE LOCKS...; fails when one of the devices is somebody else's now
     mkfifo control/fifo || return 1
+    [ $# = 0 ] || own_locks || return 1
     waiting=$#
     while [ "$waiting" -gt 0 ]; do
-        # Locks are directories: in a sticky /tmp the kernel (fs.protected_regular) lets no user open
-        # another's file for creation, as flock(1) does, but a directory it just opens.
-        mkdir -m 1777 "${1%/*}" 2>/dev/null
-        mkdir -m 755 "$1" 2>/dev/null
+        mkdir -m 755 "$mine/$1" 2>/dev/null
         # Each --no-fork flock becomes the next: any number of locks, held by one process, the watcher.
-        set -- "$@" flock --nonblock --no-fork "$1"
+        set -- "$@" flock --nonblock --no-fork "$mine/$1/."
         shift
         waiting=$((waiting - 1))
     done
@@ -246,6 +246,42 @@ begin_watch() { # DEVICE LOCKS...; fails when one of them is held by somebody el
     read -r ready <&4
     exec 4<&-
     [ "$ready" = ready ]
+}
+
+# --- device locks: see engine/runners/device_locks.py --------------------------------------------
+# Directories, opened as NAME/. : so nobody's link, pipe or file is ever opened or created in their place.
+
+own_locks() { # -> $mine: where our locks are; fails unless it is ours and where it says it is
+    mine=$locks.$(id -u)
+    mkdir -m 755 "$mine" 2>/dev/null
+    # What is looked at is held as the working directory: nobody can exchange it in between.
+    (cd "$mine" && [ -O . ] && [ "$(pwd -P)" = "$(cd "${locks%/*}/" && pwd -P)/${mine##*/}" ]) 2>/dev/null
+}
+
+held() { # LOCK: by anybody
+    [ -d "$1" ] && [ ! -L "$1" ] || return 1
+    { flock --nonblock --shared 9; } 2>/dev/null 9<"$1/." && return 1
+    [ -d "$1" ] # else it is gone
+}
+
+alone() { # DEVICE LOCKS...: fails when one of the devices is locked by others than our own neighbours
+    LC_ALL=C # everybody sees the locks in one order
+    [ $# = 0 ] || own_locks || return 1
+    for own; do
+        ours=$mine/$own after='' rounds=0
+        for lock in "$locks".*/"${own%%@*}"@*; do
+            case $lock in
+            "$ours") after=1 && continue ;;
+            "${ours%@*}"@*of"${own##*of}") continue ;;
+            esac
+            while held "$lock"; do
+                # Of two who came at once the first in this order stays: the other one leaves in a moment.
+                [ -n "$after" ] && [ "$rounds" -lt 10 ] || return 1
+                rounds=$((rounds + 1))
+                sleep 0.1
+            done
+        done
+    done
 }
 
 end_watch() { # before control/exit: whoever reads that may launch on the same device at once
@@ -397,10 +433,14 @@ case ${2-job} in
 watch)
     job=$3 # before the plan sets $@ to the device locks
     . control/plan.sh
-    watch
+    watch "$@"
     ;;
 cancel) cancel ;;
 clear) clear ;;
+locks)
+    locks=$3
+    own_locks || { printf '%s\n' "$mine" && exit 1; }
+    ;;
 *) job ;;
 esac
 exit

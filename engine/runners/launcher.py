@@ -12,17 +12,18 @@ import os
 import re
 import shlex
 from collections.abc import Iterable, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 from engine.errors import HostFault, StorageFull, UsageError
 from engine.runners import AttemptPlan, Step
-from engine.runners.allocations import Allocations, lock_path
+from engine.runners.allocations import Allocations
+from engine.runners.device_locks import lock_names
 from engine.runners.following import LOG_TAIL_BYTES
 from engine.runners.transport import Transport, no_space
 from engine.types import Allocation
 
-LOCK_DIRECTORY = "/tmp/ratchet-locks"  # one for all users and projects of a machine
+LOCK_DIRECTORY = "/tmp/ratchet-locks"  # with ".UID": one a user of a machine, for all of their projects
 
 # The first process of a step, and process 1 of its namespace. `sh -c COMMAND` by itself may become the
 # command, and a process 1 does not die of SIGTERM or of its own abort(), and is left with the orphans.
@@ -133,9 +134,10 @@ def render(plan: AttemptPlan, lock_directory: str) -> dict[str, bytes]:
         "log_tail": LOG_TAIL_BYTES,
         **{f"timeout_{n}": _hundredths(step.timeout_seconds) for n, step in enumerate(plan.steps, 1)},
     }
-    locks = [lock_path(lock_directory, device) for device in sorted(plan.allocation.devices)]
+    names = lock_names(plan.allocation, str(PurePosixPath(plan.directory).parents[2]))
     lines = [f"{name}={value}" for name, value in numbers.items()]
-    lines += [f"token={_quoted(plan.token)}", f"set -- {_words(locks)}".rstrip()]
+    lines += [f"token={_quoted(plan.token)}", f"locks={_quoted(lock_directory)}"]
+    lines.append(f"set -- {_words(names)}".rstrip())
     known = {
         "token": plan.token,
         "steps": [step.name for step in plan.steps],

@@ -14,7 +14,8 @@ from engine import sandbox
 from engine.clock import Clock
 from engine.errors import HostFault, StorageFull, UsageError
 from engine.runners.allocations import NVIDIA_SMI, slots_for
-from engine.runners.direct import MOST_FILES_READ, DirectHost, glob_parts, link_parts
+from engine.runners.device_locks import watch_locks
+from engine.runners.direct import MOST_BYTES_READ, MOST_FILES_READ, DirectHost, glob_parts, link_parts
 from engine.runners.launcher import LOCK_DIRECTORY
 from engine.runners.transport import LocalTransport, no_space, trusted_environment
 
@@ -24,7 +25,7 @@ class LocalHost(DirectHost):
 
     ``gpus_per_trial`` devices a trial (0: none, even where there are some); ``slots`` trials at once at
     most (default: as many as the devices allow, or one on the processor); ``cpus`` instead of the cores
-    this process may use; ``lock_directory`` instead of the machine-wide one.
+    this process may use; ``lock_directory`` instead of the machine-wide one; ``trials_per_device`` on each.
     """
 
     def __init__(
@@ -36,12 +37,14 @@ class LocalHost(DirectHost):
         slots: int | None = None,
         cpus: Sequence[int] | None = None,
         lock_directory: str = LOCK_DIRECTORY,
+        trials_per_device: int = 1,
     ) -> None:
         super().__init__(name, LocalTransport(clock), clock, lock_directory)
         self.directory = directory
         self._gpus = gpus_per_trial
         self._slots = slots
         self._cpus = cpus
+        self._shares = trials_per_device
 
     async def open(self) -> None:
         try:
@@ -54,8 +57,9 @@ class LocalHost(DirectHost):
         if shutil.which(NVIDIA_SMI[0], path=trusted_environment()["PATH"]) is not None:
             self._devices = await self._find_devices(os.environ.get("CUDA_VISIBLE_DEVICES"))
         cpus = self._cpus if self._cpus is not None else sorted(os.sched_getaffinity(0))
-        slots = slots_for(self.name, self._devices, self._gpus, self._slots, cpus)
-        await self._ready(slots, await sandbox.probe(self._clock), self._locks)
+        slots = slots_for(self.name, self._devices, self._gpus, self._slots, cpus, self._shares)
+        locked = watch_locks(self._locks, str(self.directory))
+        await self._ready(slots, await sandbox.probe(self._clock), locked)
 
     async def stage(self, directory: str, archive: str, links: Mapping[str, str]) -> None:
         final = Path(directory)
@@ -96,13 +100,15 @@ class LocalHost(DirectHost):
                 await self._delete(new)
 
     async def read(self, directory: str, pattern: str, limit: int) -> dict[str, bytes]:
-        """As the contract says; at most MOST_FILES_READ files, in the order of their names."""
+        """As the contract says; at most MOST_FILES_READ files and MOST_BYTES_READ, in the order of their names."""
         parts = glob_parts(pattern)
         found: dict[str, bytes] = {}
+        left = MOST_BYTES_READ
         for path, data in read_matching(Path(directory) / "work", parts, limit):
-            found[path] = data
-            if len(found) == MOST_FILES_READ:
+            left -= len(data)
+            if left < 0 or len(found) == MOST_FILES_READ:
                 break
+            found[path] = data
         return found
 
     async def remove(self, directory: str) -> None:

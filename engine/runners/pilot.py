@@ -18,9 +18,9 @@ from engine.errors import HostFault, StorageFull
 from engine.runners import AttemptPlan, Exited, Lost
 from engine.runners import slurm_commands as commands
 from engine.runners.allocations import Allocations
-from engine.runners.slurm import TIMES_GONE, SlurmLauncher, Standing
-from engine.runners.slurm_attempt import allowance, job_name, run_words, slurm_script
-from engine.runners.slurm_commands import Phase
+from engine.runners.slurm import LAST_WORD_SECONDS, TIMES_GONE, SlurmLauncher, Standing
+from engine.runners.slurm_attempt import allowance, job_name, run_words, seconds_of, slurm_script
+from engine.runners.slurm_commands import Job, Phase
 from engine.runners.slurm_options import SlurmOptions, format_limit
 from engine.runners.slurm_queue import Report, SlurmQueue
 from engine.runners.transport import Transport
@@ -81,7 +81,8 @@ class PilotLauncher(SlurmLauncher):
     async def open(self) -> None:
         """Find the pilots of an earlier engine again. Raises HostFault."""
         if self._within:
-            self._keep(Pilot(self._within, "", ""))
+            if self._within not in self._pilots:
+                self._keep(Pilot(self._within, "", ""))
             return
         made = await self._transport.run(["sh", "-c", 'mkdir -p "$1" && ls "$1"', "sh", self._root])
         if made.code != 0:
@@ -91,6 +92,8 @@ class PilotLauncher(SlurmLauncher):
             facts = await self._transport.run(["cat", f"{directory}/jobid"])
             number = commands.parse_submitted(facts.stdout.decode("utf-8", "replace"))
             number = number or await self._queue.live_namesake(name, "")
+            if number in self._pilots:
+                continue
             report = await self._queue.find(number, name) if number else Report(Phase.GONE, "")
             if number is None or report.phase in (Phase.ENDED, Phase.GONE):
                 await self._transport.run(["rm", "-rf", directory])
@@ -246,7 +249,7 @@ class PilotLauncher(SlurmLauncher):
                 dead = (
                     await self._give_up(directory, f"it could not start: {words}")
                     if self._hopeless(directory)
-                    else ""
+                    else None
                 )
                 yield Standing(words, dead)
                 await self._clock.sleep(min(self._options.poll, 1.0))
@@ -281,10 +284,10 @@ class PilotLauncher(SlurmLauncher):
         of = pilot.name if pilot is not None else ""
         async with aclosing(self._queue.reports(number, of, steps=True)) as reports:
             async for report in reports:
-                words, dead = f"job {number}: {report.words}", ""
+                words, dead = f"job {number}: {report.words}", None
                 gone = gone + 1 if report.phase is Phase.GONE else 0
                 if report.phase is Phase.ENDED:
-                    dead = f"its allocation has ended: {words}"
+                    dead = await self._without_allocation(directory, number, of, report)
                 elif report.phase is Phase.WAITING:
                     dead = await self._requeued(directory, number, of)
                 elif gone >= TIMES_GONE:
@@ -296,30 +299,46 @@ class PilotLauncher(SlurmLauncher):
                 yield Standing(words, dead)
                 await self._insist(directory, number, report)
 
-    async def _vanished(self, directory: str, number: str) -> str:
-        """Why an attempt whose step is not listed certainly does not run, or "". Its own node knows."""
+    async def _without_allocation(self, directory: str, number: str, name: str, report: Report) -> Lost:
+        closer = await self._queue.find(number, name)
+        job = closer.job if closer.phase is Phase.ENDED else report.job
+        reason = f"its allocation has ended: job {number}: {report.words}"
+        return Lost(reason, job is not None and _took(job), await self._used(directory, None))
+
+    async def _vanished(self, directory: str, number: str) -> Lost | None:
+        """The loss of an attempt whose step is not listed and certainly does not run. Its own node knows."""
         try:
             facts = await self.facts(directory)
             life = ["sh", f"{directory}/control/slurm.sh", "life", directory]
             done = await self._queue.run(commands.run_beside(self._options, number, life, facts.node))
             answer = done.stdout.decode("utf-8", "replace").strip()
             if answer == "gone":
-                return f"its step in Slurm's job {number} ended without an exit"
+                reason = f"its step in Slurm's job {number} ended without an exit"
+                return Lost(reason, seconds=await self._used(directory, None))
             # By taking its claim: an srun that comes late starts nothing then.
             if answer == "unclaimed":
                 why = f"srun did not start it in job {number}{await self.said(directory)}"
                 return await self._give_up(directory, why)
         except (HostFault, StorageFull):
             pass
-        return ""
+        return None
 
     async def _ended_by(self, directory: str, exit: Exited) -> Exited | Lost:
-        number = (await self._facts_in_the_end(directory)).job
-        report = await self._queue.find(number, "") if number else Report(Phase.UNKNOWN, "unknown")
-        return Lost(f"Slurm ended its step in job {number}: {report.words}")
+        number = (await self._facts_in_the_end(directory)).job or ""
+        pilot = self._pilots.get(number)
+        # A pilot that goes on has nothing to say: then somebody ended this step alone.
+        job = await self.last_word(number, pilot.name if pilot else "", LAST_WORD_SECONDS, running=False)
+        words = job.words if job else "which goes on"
+        taken = job is not None and _took(job)
+        return Lost(f"Slurm ended its step in job {number}: {words}", taken, seconds_of(exit))
 
     async def _out_of_memory(self, directory: str) -> bool:
         return False  # the allocation's state tells nothing of one step
+
+
+def _took(job: Job) -> bool:
+    """Whether Slurm ended an allocation, and not a person. Nothing starts in one that it could outlive."""
+    return job.taken or job.state == "TIMEOUT"
 
 
 def _lasts(pilot: Pilot) -> float:

@@ -15,15 +15,17 @@ from engine import sandbox
 from engine.clock import Clock
 from engine.errors import HostFault, StorageFull
 from engine.runners.allocations import device_slots
-from engine.runners.direct import MOST_FILES_READ, DirectHost, glob_parts, link_parts
+from engine.runners.direct import MOST_BYTES_READ, MOST_FILES_READ, DirectHost, glob_parts, link_parts
 from engine.runners.launcher import LOCK_DIRECTORY
 from engine.runners.ssh import SshTransport
+from engine.runners.ssh_link import escape
 from engine.runners.transport import Completed, no_space
 from engine.types import Allocation
 
 STAGE_SECONDS = 600.0
 LIST_BYTES = 4 << 20  # of names: a candidate may make millions of files
-FETCH_NAMES_BYTES = 16 << 10  # of names at a time: they travel in a command line
+FETCH_NAMES_BYTES = 16 << 10  # of names at a time, as they travel in a command line of 128 KiB at most
+LONGEST_NAME_BYTES = 4095  # of what any program could open
 LEAST_FREE_BYTES = 64 << 20
 
 
@@ -53,7 +55,7 @@ class Facts:
 class RemoteHost(DirectHost):
     """Trials on the machine of ``transport``, under ``directory`` there (``~`` is its home).
 
-    ``gpus_per_trial``, ``slots``, ``cpus`` and ``lock_directory`` as for LocalHost.
+    ``gpus_per_trial``, ``slots``, ``cpus``, ``lock_directory`` and ``trials_per_device`` as for LocalHost.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class RemoteHost(DirectHost):
         slots: int | None = None,
         cpus: Sequence[int] | None = None,
         lock_directory: str = LOCK_DIRECTORY,
+        trials_per_device: int = 1,
     ) -> None:
         super().__init__(name, transport, clock, lock_directory)
         self._ssh = transport
@@ -73,6 +76,7 @@ class RemoteHost(DirectHost):
         self._gpus = gpus_per_trial
         self._slots = slots
         self._cpus = cpus
+        self._shares = trials_per_device
         self._facts: Facts | None = None
         self._sending: dict[str, asyncio.Lock] = {}
         self._sums: dict[tuple[str, int, int], str] = {}
@@ -120,7 +124,7 @@ class RemoteHost(DirectHost):
                 "lower trial.gpus, or use a host that has them",
             )
         if self._gpus and self._devices:
-            return device_slots(self.name, self._devices, self._gpus)[: self._slots]
+            return device_slots(self.name, self._devices, self._gpus, self._shares)[: self._slots]
         cores = [cpu for cpu in facts.cpus if self._cpus is None or cpu in self._cpus]
         return processor_slots(self.name, facts, cores, self._slots or 1)
 
@@ -158,32 +162,33 @@ class RemoteHost(DirectHost):
         return self._sums[key]
 
     async def read(self, directory: str, pattern: str, limit: int) -> dict[str, bytes]:
-        """As the contract says; at most MOST_FILES_READ files, in the order of their names."""
+        """As the contract says; at most MOST_FILES_READ files and MOST_BYTES_READ, in the order of their names."""
         parts = glob_parts(pattern)
         depth = "" if "**" in parts else str(len(parts))
         listed = await self._ask("list", directory, depth, str(LIST_BYTES))
         self._check(listed, f"cannot list {directory}")
         # What comes after the last NUL is nothing, or a name that was cut.
-        names = [name.decode("utf-8", "surrogateescape") for name in listed.stdout.split(b"\0")[:-1]]
+        listing = [name for name in listed.stdout.split(b"\0")[:-1] if len(name) <= LONGEST_NAME_BYTES]
+        names = [name.decode("utf-8", "surrogateescape") for name in listing]
         paths = sorted(tuple(name.removeprefix("./").split("/")) for name in names)
         wanted = ["/".join(path) for path in paths if matches(path, parts)][:MOST_FILES_READ]
         found: dict[str, bytes] = {}
         while wanted:
-            batch = [wanted.pop(0)]
-            while wanted and sum(map(len, batch)) < FETCH_NAMES_BYTES:
+            batch, size = [wanted.pop(0)], 0
+            while wanted and (size := size + len(escape(shlex.quote(batch[-1])))) < FETCH_NAMES_BYTES:
                 batch.append(wanted.pop(0))
-            found |= await self._fetch(directory, batch, limit)
+            found |= await self._fetch(directory, batch, limit, MOST_BYTES_READ - sum(map(len, found.values())))
         return found
 
-    async def _fetch(self, directory: str, names: Sequence[str], limit: int) -> dict[str, bytes]:
-        done = await self._ask("fetch", directory, str(limit), *names, seconds=STAGE_SECONDS)
+    async def _fetch(self, directory: str, names: Sequence[str], limit: int, total: int) -> dict[str, bytes]:
+        done = await self._ask("fetch", directory, str(limit), str(total), *names, seconds=STAGE_SECONDS)
         self._check(done, f"cannot read {directory}")
         found, rest = {}, done.stdout
         while rest:
             header, _, rest = rest.partition(b"\n")
-            number, size, total = header.split()
+            number, size, digest = header.split()
             data, rest = rest[: int(size)], rest[int(size) :]
-            if hashlib.sha256(data).hexdigest() != total.decode():
+            if hashlib.sha256(data).hexdigest() != digest.decode():
                 raise HostFault(f"{self.name}: {names[int(number) - 1]} of {directory} arrived damaged")
             found[names[int(number) - 1]] = data
         return found

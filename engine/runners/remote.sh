@@ -5,7 +5,7 @@
 #   receive ARCHIVE BYTES SHA256                 keep standard input in the cache, if it is all there
 #   stage DIRECTORY ARCHIVE [WHERE PLACE TARGET]...   unpack it there, link; "absent": not in the cache
 #   list DIRECTORY DEPTH BYTES                   regular files in work/, each with a NUL; no links are followed
-#   fetch DIRECTORY BYTES NAME...                for each: "NUMBER SIZE SHA256" in a line, then its bytes
+#   fetch DIRECTORY BYTES TOTAL NAME...          for each: "NUMBER SIZE SHA256" in a line, then its bytes; TOTAL of all
 #   remove DIRECTORY
 set -u
 
@@ -98,8 +98,8 @@ stage() {
     done
     trap '[ ! -e "$new" ] || delete "$new"' EXIT
     mkdir -p "$new/control" "$new/work" "$new/home" "$new/tmp" || exit 1
-    # Not the owner in the archive: as root, tar would give the files away.
-    tar -xof "$archive" -C "$new/work" || exit 1
+    # Not the owner in the archive: as root, tar would give the files away. Not by -C: it unquotes backslashes.
+    (cd "$new/work" && tar -xof - <"$archive") || exit 1
     while [ $# -ge 3 ]; do
         link "$new/$1" "$2" "$3" || exit 1
         shift 3
@@ -119,8 +119,8 @@ list() {
 
 fetch() {
     cd "$1/work" || exit 0
-    base=$(pwd -P) limit=$2 number=0
-    shift 2
+    base=$(pwd -P) limit=$2 left=$3 number=0
+    shift 3
     copy=$(mktemp) || exit 1
     trap 'rm -f "$copy"' EXIT
     for name; do
@@ -134,8 +134,11 @@ fetch() {
             [ -f "$file" ] && [ ! -L "$file" ] && head -c "$limit" <"$file" >"$copy"
         ) 2>/dev/null || continue
         # A copy first: size and checksum are then those of the very bytes that follow.
+        size=$(stat -c %s "$copy")
+        left=$((left - size))
+        [ "$left" -ge 0 ] || exit 0
         sum=$(sha256sum <"$copy")
-        printf '%s %s %s\n' "$number" "$(stat -c %s "$copy")" "${sum%% *}"
+        printf '%s %s %s\n' "$number" "$size" "${sum%% *}"
         cat "$copy"
     done
 }

@@ -29,6 +29,7 @@ from engine.runners.slurm_attempt import (
     mend,
     parse_facts,
     run_words,
+    seconds_of,
     slurm_script,
 )
 from engine.runners.slurm_commands import Job, Phase
@@ -45,10 +46,10 @@ PATIENCE_SECONDS = 60.0  # for an attempt that was asked to end, before its whol
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Where the attempt is, in the scheduler's words. ``dead``: why nothing of it runs, now or later."""
+    """Where the attempt is, in the scheduler's words. ``dead``: once nothing of it runs, now or later."""
 
     words: str
-    dead: str = ""
+    dead: Lost | None = None
 
 
 class SlurmLauncher(DirectLauncher):
@@ -204,9 +205,9 @@ class SlurmLauncher(DirectLauncher):
         async with aclosing(self._queue.reports(number, name)) as reports:
             async for report in reports:
                 gone = gone + 1 if report.phase is Phase.GONE else 0
-                dead = ""
+                dead = None
                 if report.phase is Phase.ENDED:
-                    dead = f"Slurm's job {number}: {report.words}{await self.said(directory)}"
+                    dead = await self._ended(directory, number, name, report)
                 elif report.phase is Phase.WAITING and not waited:
                     dead = await self._requeued(directory, number, name)
                 elif gone >= TIMES_GONE:
@@ -216,31 +217,50 @@ class SlurmLauncher(DirectLauncher):
                 yield Standing(report.words, dead)
                 await self._insist(directory, number, report)
 
-    async def _requeued(self, directory: str, number: str, name: str) -> str:
-        """Why a job that waits has run before, or ""."""
+    async def _ended(self, directory: str, number: str, name: str, report: Report) -> Lost:
+        """The end of a job that left no exit, with what only a closer look tells of it."""
+        closer = await self._queue.find(number, name)
+        job = closer.job if closer.phase is Phase.ENDED else report.job
+        assert job is not None, "a state ends a job"
+        reason = f"Slurm's job {number}: {report.words}{await self.said(directory)}"
+        return Lost(reason, job.taken, await self._used(directory, None if job.restarts else job.ran))
+
+    async def _used(self, directory: str, ran: float | None) -> float | None:
+        """Seconds for which an attempt that left no exit held its allocation, at most. ``ran``: Slurm's word."""
+        try:
+            age = (await self.facts(directory)).age
+        except HostFault:
+            return None
+        if age is None:
+            return 0.0
+        return age if ran is None else min(age, ran)
+
+    async def _requeued(self, directory: str, number: str, name: str) -> Lost | None:
+        """The loss of a job that waits and has run before."""
         report = await self._queue.find(number, name)
         if report.job is None or report.phase is not Phase.WAITING or not report.job.restarts:
-            return ""
+            return None
         if (await self._facts_or_none(directory)).age is None:
-            return ""  # it was requeued before it began: it begins later
-        return f"Slurm requeued job {number}: {report.words}, Restarts={report.job.restarts}"
+            return None  # it was requeued before it began: it begins later
+        reason = f"Slurm requeued job {number}: {report.words}, Restarts={report.job.restarts}"
+        return Lost(reason, preempted=True, seconds=await self._used(directory, None))
 
-    async def _forgotten(self, directory: str, number: str) -> str:
-        """Why a job that the controller does not know certainly runs no more, or ""."""
+    async def _forgotten(self, directory: str, number: str) -> Lost | None:
+        """The loss of a job that the controller does not know and that certainly runs no more."""
         facts = await self._facts_or_none(directory)
         if facts.age is None:
             return await self._give_up(directory, f"Slurm knows no such job {number}, and it had not started")
         if facts.age > facts.limit + OVERTIME_SECONDS:
-            return f"Slurm knows no such job {number}, and its time limit has passed"
-        return ""
+            return Lost(f"Slurm knows no such job {number}, and its time limit has passed")
+        return None
 
-    async def _give_up(self, directory: str, why: str) -> str:
-        """``why``, once an attempt that has not started never will: whatever Slurm does, its claim is taken."""
+    async def _give_up(self, directory: str, why: str) -> Lost | None:
+        """The loss of an attempt that had not started and never will: whatever Slurm does, its claim is taken."""
         try:
             await self._transport.put(f"{directory}/control/given-up", why.encode() + b"\n")
-            return why if await super().cancel(directory) else ""
+            return Lost(why, seconds=0.0) if await super().cancel(directory) else None
         except (HostFault, StorageFull):
-            return ""
+            return None
 
     async def _insist(self, directory: str, number: str, report: Report) -> None:
         asked = self._asked.get(directory)
@@ -260,19 +280,20 @@ class SlurmLauncher(DirectLauncher):
         name = (await self.facts(directory)).name
         await self._queue.run(commands.cancel(self._options, number, name))
 
-    async def last_word(self, directory: str, seconds: float) -> Job | None:
-        """The state in which Slurm has ended or requeued the attempt's job; None when it does not say by then."""
+    async def last_word(self, number: str, name: str, seconds: float, *, running: bool = True) -> Job | None:
+        """How Slurm has ended, requeued or preempted a job; None when it does not say by then.
+
+        ``running``: one that simply runs may still end.
+        """
         until = self._clock.monotonic() + seconds
         while True:
-            try:
-                facts = await self.facts(directory)
-                if facts.job is None:
-                    return None
-                job = (await self._queue.find(facts.job, facts.name)).job
-                if job is not None and (job.phase is Phase.ENDED or (job.phase is Phase.WAITING and job.restarts)):
+            job = (await self._queue.find(number, name)).job
+            if job is not None:
+                requeued = job.phase is Phase.WAITING and job.restarts
+                if job.phase is Phase.ENDED or requeued or job.preempting:
                     return job
-            except HostFault:
-                pass
+                if job.state == "RUNNING" and not running:
+                    return None
             if self._clock.monotonic() >= until:
                 return None
             await self._clock.sleep(min(self._options.poll, 1.0))
@@ -282,7 +303,7 @@ class SlurmLauncher(DirectLauncher):
         facts = await self._facts_in_the_end(directory)
         code = exit.steps[-1].code if exit.steps else 0
         if facts.given_up and not exit.steps and not facts.asked:
-            return Lost(facts.given_up)
+            return Lost(facts.given_up, seconds=0.0)
         if facts.cancel and not facts.asked:
             # Whatever the exit says: a script that saves itself on SIGTERM ends well, and early.
             return await self._ended_by(directory, exit)
@@ -293,17 +314,20 @@ class SlurmLauncher(DirectLauncher):
         return exit
 
     async def _out_of_memory(self, directory: str) -> bool:
-        job = await self.last_word(directory, KILLED_SECONDS)
+        facts = await self._facts_in_the_end(directory)
+        job = await self.last_word(facts.job, facts.name, KILLED_SECONDS) if facts.job else None
         return job is not None and job.state == "OUT_OF_MEMORY"
 
     async def _ended_by(self, directory: str, exit: Exited) -> Exited | Lost:
-        job = await self.last_word(directory, LAST_WORD_SECONDS)
+        facts = await self._facts_in_the_end(directory)
+        job = await self.last_word(facts.job, facts.name, LAST_WORD_SECONDS) if facts.job else None
+        used = seconds_of(exit)
         if job is None:
-            return Lost("it was told to end, not by us, and Slurm does not say why")
+            return Lost("it was told to end, not by us, and Slurm does not say why", seconds=used)
         if job.state == "CANCELLED":
             return replace(exit, reason="cancelled")
         requeued = f", Restarts={job.restarts}" if job.restarts else ""
-        return Lost(f"Slurm's job {job.number}: {job.words}{requeued}")
+        return Lost(f"Slurm's job {job.number}: {job.words}{requeued}", job.taken, used)
 
     # --- files --------------------------------------------------------------------------------------
 

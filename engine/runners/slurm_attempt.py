@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from engine.runners import AttemptPlan
+from engine.runners import KILL_GRACE_SECONDS, AttemptPlan, Exited
 from engine.runners.slurm_commands import GRACE_SECONDS, parse_submitted
 
 
@@ -36,7 +37,17 @@ def slurm_script() -> bytes:
 
 def allowance(plan: AttemptPlan) -> float:
     """Seconds from an attempt's start to its certain end: its deadlines, their grace, and some for ourselves."""
-    return sum(step.timeout_seconds + plan.kill_grace_seconds for step in plan.steps) + GRACE_SECONDS
+    return allowance_of([step.timeout_seconds for step in plan.steps], plan.kill_grace_seconds)
+
+
+def allowance_of(deadlines: Sequence[float], grace: float = KILL_GRACE_SECONDS) -> float:
+    """``allowance`` of a trial whose steps have these deadlines."""
+    return sum(deadline + grace for deadline in deadlines) + GRACE_SECONDS
+
+
+def seconds_of(exit: Exited) -> float:
+    """For how long its steps ran."""
+    return sum(step.seconds for step in exit.steps)
 
 
 def job_name(plan: AttemptPlan) -> str:

@@ -34,6 +34,8 @@ _STATES = {
     Phase.ENDED: "COMPLETED CANCELLED FAILED TIMEOUT NODE_FAIL PREEMPTED BOOT_FAIL DEADLINE OUT_OF_MEMORY"
     " REVOKED LAUNCH_FAILED RECONFIG_FAIL",
 }
+# What a job did not do to itself, in the controller's own words.
+_TAKEN = frozenset(["PREEMPTED", "NODE_FAIL", "BOOT_FAIL", "LAUNCH_FAILED", "RECONFIG_FAIL"])
 PHASES = {state: phase for phase, states in _STATES.items() for state in states.split()}
 
 QUEUE_FORMAT = "job|%i|%T|%L|%N|%j|%r|end"  # the marks at both ends show a line that was cut or is no answer
@@ -44,7 +46,11 @@ GRACE_SECONDS = 60.0  # around a trial's own deadlines: start, sweep, exit
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A job as one of the commands has it. ``seconds_left`` is inf without a limit, None when not said."""
+    """A job as one of the commands has it. ``seconds_left`` is inf without a limit, None when not said.
+
+    Of scontrol alone: ``restarts``, ``ran`` (seconds since it last started) and ``preempting`` (Slurm has chosen
+    it to make room).
+    """
 
     number: str
     state: str
@@ -53,6 +59,13 @@ class Job:
     seconds_left: float | None = None
     restarts: int = 0
     name: str = ""
+    ran: float | None = None
+    preempting: bool = False
+
+    @property
+    def taken(self) -> bool:
+        """Whether Slurm itself took its node away, or the job from its node."""
+        return self.state in _TAKEN or self.restarts > 0 or self.preempting
 
     @property
     def phase(self) -> Phase:
@@ -147,11 +160,11 @@ def run_beside(options: SlurmOptions, number: str, words: Sequence[str], node: s
     return [options.command("srun"), f"--jobid={number}", *shape, *where, *words]
 
 
-def allocate(options: SlurmOptions, name: str, seconds: float) -> list[str]:
-    """A short allocation such as a trial's, if one is to be had within ``options.probe`` seconds."""
+def allocate(options: SlurmOptions, name: str, seconds: float, patience: float) -> list[str]:
+    """A short allocation such as a trial's, if one is to be had within ``patience`` seconds."""
     own = [
         "--no-shell",
-        f"--immediate={options.probe:.0f}",
+        f"--immediate={max(patience, 1.0):.0f}",
         f"--job-name={name}",
         f"--time={format_limit(seconds)}",
     ]
@@ -226,6 +239,8 @@ def parse_show(text: str, number: str) -> Job | None:
         None,
         int(restarts) if re.fullmatch(r"\d{1,6}", restarts, re.ASCII) else 0,
         values.get("JobName", ""),
+        parse_limit(values.get("RunTime", "")),
+        values.get("PreemptTime", "None") not in ("None", "N/A", "Unknown"),
     )
 
 

@@ -81,7 +81,7 @@ class ScheduledAttempt:
     ) -> AsyncGenerator[FollowItem, None]:
         item = asyncio.ensure_future(anext(files))
         standing: asyncio.Future[Standing] | None = asyncio.ensure_future(anext(news))
-        dead = ""
+        dead: Lost | None = None
         try:
             while True:
                 try:
@@ -91,7 +91,8 @@ class ScheduledAttempt:
                 except TimeoutError:
                     if await self._has_exit():
                         continue
-                    yield Lost(dead)
+                    assert dead is not None, "only who is dead is not waited for"
+                    yield dead
                     return
                 if item.done():
                     try:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from contextlib import aclosing, suppress
+from contextlib import aclosing, asynccontextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol, cast
 
 from engine import sandbox
 from engine.clock import Clock
 from engine.errors import HostFault
-from engine.runners import AttemptPlan, Containment, FollowItem, Lost
+from engine.runners import AttemptPlan, Containment, FollowItem, Lost, node_proof
 from engine.runners import slurm_commands as commands
 from engine.runners.allocations import Allocations
 from engine.runners.pilot import PilotLauncher
@@ -24,6 +25,7 @@ from engine.types import Allocation, Device
 
 SETTLE_SECONDS = 15.0  # an NFS client may look for a new file that late, if it has just found none
 PROBE_LIMIT = 300.0  # of the short allocation in which a node is looked at
+AGAIN_SECONDS = 10.0  # that one is waited for where an earlier one has proved what there is to prove
 COMMANDS = ("sbatch", "squeue", "scontrol", "scancel", "sinfo", "srun")
 
 
@@ -43,7 +45,8 @@ class SlurmHost:
     """Trials as jobs of the cluster whose commands ``transport`` runs and whose files ``files`` keeps.
 
     ``slots``: trials in the queue or running at once. ``allocation``: the number of an allocation that the
-    engine was started in (``SLURM_JOB_ID``): trials run in it, and it is nobody's to end.
+    engine was started in (``SLURM_JOB_ID``): trials run in it, and it is nobody's to end. ``needs``: seconds
+    that a trial may take with all its deadlines.
     """
 
     def __init__(
@@ -56,6 +59,7 @@ class SlurmHost:
         slots: int = 1,
         allocation: str = "",
         settle_seconds: float = SETTLE_SECONDS,
+        needs: float = 0.0,
     ) -> None:
         self.name = name
         self._files = files
@@ -65,6 +69,7 @@ class SlurmHost:
         self._slots = max(slots, 1)
         self._within = allocation
         self._settle = settle_seconds
+        self._needs = needs
         self._queue = SlurmQueue(transport, options, clock)
         self._launcher: SlurmLauncher | None = None
         self._containment: Containment | None = None
@@ -82,17 +87,21 @@ class SlurmHost:
     async def open(self) -> None:
         """Raises HostFault with the mend. Takes up to ``options.probe`` seconds when no node is free."""
         await self._files.open()
-        await self._check_commands()
-        await self._check_partition()
+        await self.check_cluster()
+        # Opened anew, it is the same: those who follow, and pilots with trials in them, are known to it.
+        launcher = self._launcher or self._make_launcher()
+        launcher.refuse_short(self._needs)
         self._containment = await self._look_at_a_node()
-        allocations = Allocations(self._make_slots(), "")
+        await launcher.open()
+        self._launcher = launcher
+
+    def _make_launcher(self) -> SlurmLauncher:
+        allocations = Allocations(self._make_slots())
         given = (self._transport, self._options, allocations, self._queue, self._clock)
-        if self._options.pilot or self._within:
-            root = f"{self.directory}/pilots"
-            self._launcher = PilotLauncher(*given, root=root, slots=self._slots, within=self._within)
-        else:
-            self._launcher = SlurmLauncher(*given)
-        await self._launcher.open()
+        if not (self._options.pilot or self._within):
+            return SlurmLauncher(*given)
+        root = f"{self.directory}/pilots"
+        return PilotLauncher(*given, root=root, slots=self._slots, within=self._within)
 
     def _make_slots(self) -> tuple[Allocation, ...]:
         shape = [f"{key} {value}" for key, value in self._options.given if key in ("partition", "constraint")]
@@ -109,6 +118,11 @@ class SlurmHost:
             )
             for n in range(self._slots)
         )
+
+    async def check_cluster(self) -> None:
+        """Its commands, its controller, the partition. Raises HostFault with the mend."""
+        await self._check_commands()
+        await self._check_partition()
 
     async def _check_commands(self) -> None:
         tools = [self._options.command(name) for name in COMMANDS]
@@ -140,13 +154,40 @@ class SlurmHost:
 
     async def _look_at_a_node(self) -> Containment:
         """What a node proves: that it sees our files, and how it contains. Else why none could be asked."""
+        known = await self._remembered()
+        patience = min(self._options.probe, AGAIN_SECONDS) if known else self._options.probe
+        async with self.node(patience) as node:
+            if isinstance(node, NodeTransport):
+                await self.check_shared(node, self.directory)
+                found = await sandbox.climb(self._clock, sandbox.LADDER, cast(Transport, node))
+                await self._transport.put(self._remembers, node_proof.dump(self._options.submit, found))
+                return found
+        if known is not None:
+            return replace(known, proof=f"{known.proof} (on a node, at an earlier start: {node})")
+        why = f"{node}: shared files and containment are unproved"
+        mend = "start again when a node is free: what it proves is remembered; or [sandbox] require = []"
+        return Containment("sweep", (), why, {"unshare": node}, mend)
+
+    @property
+    def _remembers(self) -> str:
+        return f"{self.directory}/{node_proof.FILE}"
+
+    async def _remembered(self) -> Containment | None:
+        read = ["head", "-c", str(node_proof.MOST_BYTES), self._remembers]
+        done = await self._transport.run(read)
+        return node_proof.parse(done.stdout, self._options.submit) if done.code == 0 else None
+
+    @asynccontextmanager
+    async def node(self, patience: float) -> AsyncGenerator[NodeTransport | str, None]:
+        """A compute node such as a trial gets, for a short while; why none was to be had in ``patience`` s."""
         if self._within:
-            return await self._probe(self._within)
+            yield NodeTransport(self._transport, self._options, self._within)
+            return
         name = f"ratchet-probe-{secrets.token_hex(4)}"
         done = Completed(1, b"", b"")
         with suppress(HostFault):  # salloc itself takes longer than it was given
             done = await self._transport.run(
-                commands.allocate(self._options, name, PROBE_LIMIT), seconds=self._options.probe + 60.0
+                commands.allocate(self._options, name, PROBE_LIMIT, patience), seconds=patience + 60.0
             )
         number = commands.parse_granted((done.stderr + done.stdout).decode("utf-8", "replace"))
         if done.code != 0 or number is None:
@@ -154,22 +195,18 @@ class SlurmHost:
                 number = await self._queue.live_namesake(name, "")
                 if number is not None:
                     await self._queue.run(commands.cancel(self._options, number, name))
-            why = f"no compute node could be asked within {self._options.probe:g} s ({done.complaint})"
-            return Containment("sweep", (), f"{why}: shared files and containment are unproved", {"unshare": why})
+            yield f"no compute node could be asked within {patience:g} s ({_of_salloc(done)})"
+            return
         try:
-            return await self._probe(number)
+            yield NodeTransport(self._transport, self._options, number)
         finally:
             with suppress(HostFault):
                 await self._queue.run(commands.cancel(self._options, number, name))
 
-    async def _probe(self, number: str) -> Containment:
-        node = NodeTransport(self._transport, self._options, number)
-        await self._check_shared(node)
-        return await sandbox.climb(self._clock, sandbox.LADDER, cast(Transport, node))
-
-    async def _check_shared(self, node: NodeTransport) -> None:
+    async def check_shared(self, node: NodeTransport, directory: str) -> None:
+        """Raises HostFault unless ``node`` sees ``directory`` as it is here."""
         token = secrets.token_hex(8)
-        path = f"{self.directory}/shared-{token}"
+        path = f"{directory}/shared-{token}"
         await self._transport.put(path, token.encode())
         try:
             seen = await node.run(["sh", "-c", 'cat "$1" && echo "$1" >"$1.back"', "sh", path])
@@ -178,7 +215,7 @@ class SlurmHost:
                 if back.code == 0:
                     return
             raise HostFault(
-                f"{self.name}: a compute node does not see {self.directory} as it is here ({seen.complaint})",
+                f"{self.name}: a compute node does not see {directory} as it is here ({seen.complaint})",
                 "name a directory on a file system that the nodes share: [[hosts]] directory = ...",
             )
         finally:
@@ -262,3 +299,10 @@ class NodeTransport:
         """As ``Transport.run``."""
         beside = commands.run_beside(self._options, self._number, argv)
         return await self._transport.run(beside, input=input, seconds=seconds + 30.0)
+
+
+def _of_salloc(done: Completed) -> str:
+    """The last thing that salloc said: the first is that it waits."""
+    lines = done.stderr.decode("utf-8", "replace").strip().splitlines()
+    last = lines[-1].strip() if lines else f"exit status {done.code}"
+    return last.removeprefix("salloc: ").removeprefix("error: ")

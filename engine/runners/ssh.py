@@ -15,8 +15,8 @@ import shlex
 import shutil
 import tarfile
 import tempfile
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import aclosing, suppress
 from pathlib import Path
 
 from engine.clock import Clock
@@ -27,7 +27,8 @@ from engine.runners.ssh_faults import ConnectionFault
 from engine.runners.ssh_link import Destination, Link, LinkLost, escape_word
 from engine.runners.transport import BACKLOG_BYTES, Completed, Feed, TransportClosed, no_space
 
-# sshd allows 10 sessions a connection (MaxSessions): the stream, these, and two for others.
+# sshd allows 10 sessions a connection (MaxSessions): the one that follows, these (of which telemetry's stream
+# holds one), and two for others.
 SESSIONS = 7
 PATIENCE_SECONDS = 45.0  # how long a command waits for a connection that broke
 BACKOFF_SECONDS = (0.2, 30.0)  # before the next attempt to connect: first, and at most
@@ -167,6 +168,8 @@ class SshTransport:
             except LinkLost as lost:
                 fault = lost.fault
                 refusals += link.alive
+                if fault.crowded:
+                    link.give_way(fault)
             except ConnectionFault as refused:
                 fault = refused
             if fault.lasting or self._clock.monotonic() >= until or closings != self._closings:
@@ -177,6 +180,24 @@ class SshTransport:
                 await self._clock.sleep(
                     BACKOFF_SECONDS[0] * 2.0 ** min(refusals, 4) * self._chance.uniform(0.5, 1.0)
                 )
+
+    async def stream(self, script: str) -> AsyncGenerator[list[bytes], None]:
+        """The lines of a POSIX ``script`` there, those that came together at a time, until it ends; at first
+        none: it has begun.
+
+        It is to end when its standard input does, which is open for as long as anybody reads here; what it has
+        started in its process group is its own to end. It takes one of the commands' sessions, and gives it back
+        as soon as a command finds none. Raises ConnectionFault when the connection breaks, or (``crowded``) when
+        there is no session for it.
+        """
+        async with self._sessions:
+            link = await self._connected(self._clock.monotonic() + PATIENCE_SECONDS)
+            try:
+                async with aclosing(link.stream(script)) as lines:
+                    async for some in lines:
+                        yield some
+            except LinkLost as lost:
+                raise lost.fault from None
 
     async def put(self, path: str, data: bytes) -> None:
         directory, _, name = path.rpartition("/")

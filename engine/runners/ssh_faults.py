@@ -8,11 +8,13 @@ from engine.errors import HostFault
 
 
 class ConnectionFault(HostFault):
-    """The host was not reached. ``lasting``: trying again by itself will not help."""
+    """The host was not reached. ``lasting``: trying again by itself will not help; ``crowded``: it is reached,
+    and allows no further session just now."""
 
-    def __init__(self, message: str, mend: str = "", *, lasting: bool = False) -> None:
+    def __init__(self, message: str, mend: str = "", *, lasting: bool = False, crowded: bool = False) -> None:
         super().__init__(message, mend)
         self.lasting = lasting
+        self.crowded = crowded
 
 
 # ssh's own words -> what they mean, the mend, and whether it lasts. The first that is found counts.
@@ -103,7 +105,12 @@ def explain(host: str, stderr: str, stdout: str = "") -> ConnectionFault:
         words = next((line for line in lines if said in line), "")
         if words:
             quoted = shlex.quote(host)
-            return ConnectionFault(f"{host}: {meaning}: {words}", mend.replace("{host}", quoted), lasting=lasting)
+            return ConnectionFault(
+                f"{host}: {meaning}: {words}",
+                mend.replace("{host}", quoted),
+                lasting=lasting,
+                crowded=said == "Session open refused",
+            )
     if stdout.strip():
         last = stdout.strip().splitlines()[-1].strip()[:200]
         return ConnectionFault(

@@ -23,7 +23,7 @@ from engine.clock import Clock
 from engine.errors import HostFault, UsageError
 from engine.runners.remote_log import Frame, Frames
 from engine.runners.ssh_faults import ConnectionFault, explain
-from engine.runners.transport import Completed, trusted_environment
+from engine.runners.transport import SLURM_VARIABLES, Completed, trusted_environment
 from engine.variables import is_secret
 
 LOGIN_SECONDS = 90.0  # login files load modules from slow file systems
@@ -31,6 +31,7 @@ CONNECT_SECONDS = 15  # until the network has answered
 KEEPALIVE_SECONDS = 5  # times three without an answer: the connection is gone
 SILENCE_SECONDS = 20.0  # the script answers at once, unless its machine hangs
 GRACE_SECONDS = 2.0  # for ssh to remove its control socket
+LONGEST_LINE = 1 << 20  # bytes, of a stream
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 # The user's own settings hold, but for what would break a connection without a person or a terminal.
@@ -86,9 +87,13 @@ def far_command(script: str) -> str:
     With an environment of its own: /proc shows a shell's to the trials that it starts, and login files
     export keys.
     """
-    keep = "".join(f' ${{{name}+"{name}=${name}"}}' for name in ("TMPDIR", "CUDA_VISIBLE_DEVICES"))
+    keep = "".join(
+        f' ${{{name}+"{name}=${name}"}}' for name in ("TMPDIR", "CUDA_VISIBLE_DEVICES", *SLURM_VARIABLES)
+    )
     path = f'PATH="${{PATH:+$PATH:}}{SYSTEM_PATH}"'
-    outer = f'exec env -i LC_ALL=C HOME="$HOME" {path}{keep} sh -c "$(printf %b "$0")" sh'
+    # A login file may name a TMPDIR that only a batch job has.
+    there = '[ -w "$TMPDIR" ] || unset TMPDIR'
+    outer = f'{there}; exec env -i LC_ALL=C HOME="$HOME" {path}{keep} sh -c "$(printf %b "$0")" sh'
     return f"exec sh -c '{outer}' '{escape(script)}'"
 
 
@@ -173,6 +178,10 @@ class Child:
                 await stdin.drain()
             stdin.close()
 
+    def kill(self) -> None:
+        """End it by SIGKILL, and wait for nothing."""
+        self._signal(signal.SIGKILL)
+
     async def end(self, clock: Clock, grace: float = 0.0) -> None:
         """End it, after SIGTERM and ``grace`` seconds by SIGKILL; safe to call when it has ended."""
         try:
@@ -211,6 +220,8 @@ class Link:
         self._frames = Frames(self._token)
         self._words = b""
         self._looks = 0
+        self._streams: set[Child] = set()
+        self._crowded: ConnectionFault | None = None
         self._listening = asyncio.create_task(self._listen(), name=f"what ssh {destination.host} complains of")
 
     @classmethod
@@ -303,9 +314,7 @@ class Link:
         connection breaks.
         """
         token = secrets.token_hex(8)
-        command = far_command(_between_marks(token, script))
-        options = [word for option in SHARED_OPTIONS for word in ("-o", option)]
-        argv = ["ssh", "-F", "/dev/null", "-S", self._socket, *options, "-T", "x", command]
+        argv = self._session(_between_marks(token, script))
         if isinstance(stdin, Path):
             with stdin.open("rb") as file:
                 child = await Child.start(argv, file)
@@ -327,11 +336,93 @@ class Link:
             raise LinkLost(explain(self._destination.host, words, printed))
         return Completed(found_out[1], found_out[0], found_err[0])
 
+    def _session(self, script: str) -> list[str]:
+        options = [word for option in SHARED_OPTIONS for word in ("-o", option)]
+        return ["ssh", "-F", "/dev/null", "-S", self._socket, *options, "-T", "x", far_command(script)]
+
+    async def stream(self, script: str) -> AsyncGenerator[list[bytes], None]:
+        """The lines that ``script`` prints there, those that came together at a time, until it ends; at first,
+        none: it has begun.
+
+        Its standard input is open for as long as anybody reads here: its end is the script's sign to end.
+        Raises LinkLost when the connection breaks, or when there is no session to spare (``give_way``).
+        """
+        if self._crowded is not None:
+            raise LinkLost(self._crowded)
+        token = secrets.token_hex(8)
+        child = await Child.start(self._session(_leading(token, script)), PIPE)
+        said = bytearray()
+        listening = asyncio.create_task(_listen_to(child.err, said), name="what a stream complains of")
+        self._streams.add(child)
+        rest, begun = b"", False
+        try:
+            while True:
+                reading = child.out.read(1 << 16)
+                data = await (reading if begun else self._clock.timeout(reading, LOGIN_SECONDS))
+                if not data:
+                    break
+                rest += data
+                if not begun:
+                    _, mark, after = rest.partition(f"\n{token}\n".encode())
+                    begun, rest = bool(mark), after if mark else rest[-LONGEST_LINE:]
+                    if begun:
+                        yield []
+                if begun:
+                    *lines, rest = rest.split(b"\n")
+                    if lines:
+                        yield lines
+                    if len(rest) > LONGEST_LINE:
+                        rest = b""  # no line of any script of ours
+        except TimeoutError:
+            raise LinkLost(
+                ConnectionFault(f"{self._destination.host}: no shell answered within {LOGIN_SECONDS:g} s")
+            ) from None
+        finally:
+            self._streams.discard(child)
+            await child.end(self._clock)
+            listening.cancel()
+            await asyncio.gather(listening, return_exceptions=True)
+        if self._crowded is not None:
+            raise LinkLost(self._crowded)
+        if not self.alive:
+            raise LinkLost(await self._why())
+        if not begun:
+            raise LinkLost(explain(self._destination.host, said.decode("utf-8", "replace")))
+
+    def give_way(self, fault: ConnectionFault) -> None:
+        """End all streams, and begin none any more: commands need their sessions."""
+        self._crowded = fault
+        for child in self._streams:
+            child.kill()  # the master tells the other side
+
     async def close(self) -> None:
         self.broken = self.broken or ConnectionFault(f"{self._destination.host}: the connection was closed")
         await self._child.end(self._clock, GRACE_SECONDS)
         self._listening.cancel()
         await asyncio.gather(self._listening, return_exceptions=True)
+
+
+async def _listen_to(reader: asyncio.StreamReader, said: bytearray) -> None:
+    """What comes, the last of it."""
+    while data := await reader.read(4096):
+        said[:] = (said + data)[-4000:]
+
+
+def _leading(token: str, script: str) -> str:
+    """After a mark, for login files print too, ``script`` as the leader of a process group that is its alone.
+
+    Under sshd every command leads one; under a server or a login file's wrapper that knows nothing of that,
+    setsid makes one.
+    """
+    return f"""\
+printf '\\n{token}\\n'
+cd /
+read -r stat </proc/$$/stat
+set -- ${{stat##*') '}}
+lead=''
+[ "$3" = $$ ] || lead=$(command -v setsid)
+exec $lead sh -c "$(printf %b '{escape(script)}')" sh
+"""
 
 
 def _between_marks(token: str, script: str) -> str:

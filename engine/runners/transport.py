@@ -62,11 +62,17 @@ class Transport(Protocol):
         ...
 
 
+# Where Slurm's commands find their cluster, at a site that sets these. Its other variables are options of
+# those commands (SBATCH_..., SQUEUE_...), which would change our questions, or a token (SLURM_JWT).
+SLURM_VARIABLES = ("SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_CLUSTERS")
+
+
 def trusted_environment() -> dict[str, str]:
     """What our own commands get: nothing of the engine's secrets, for /proc shows environments to all."""
     path = os.environ.get("PATH", "")
     system = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-    return {"PATH": f"{path}:{system}" if path else system, "LC_ALL": "C"}
+    site = {name: os.environ[name] for name in SLURM_VARIABLES if name in os.environ}
+    return {"PATH": f"{path}:{system}" if path else system, "LC_ALL": "C", **site}
 
 
 def no_space(words: str) -> bool:

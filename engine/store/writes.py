@@ -176,8 +176,8 @@ def add_stream(tx: Transaction, experiment: int, items: Sequence[tuple[str, str]
 def forget_streams(tx: Transaction, campaign: int, keep: int) -> None:
     """Drop what settled experiments streamed, but for the newest ``keep``; their transcripts stay."""
     tx.execute(
-        "DELETE FROM stream WHERE experiment IN (SELECT id FROM experiment WHERE campaign = ? AND state = 'settled'"
-        " ORDER BY id DESC LIMIT -1 OFFSET ?)",
+        "DELETE FROM stream WHERE experiment IN (SELECT id FROM experiment"
+        " WHERE campaign = ? AND state = 'settled' ORDER BY id DESC LIMIT -1 OFFSET ?)",
         (campaign, keep),
     )
 
@@ -575,11 +575,12 @@ def attempt_lost(
     *,
     retry: bool,
     seconds: float | None = None,
-    times: str = "",
+    outcome: TrialOutcome = TrialOutcome.LOST,
+    detail: str = "",
 ) -> None:
-    """The attempt is gone without an exit: the trial queues for another one, or ends as lost.
+    """The attempt is gone without an exit: the trial queues for another one, or ends as ``outcome``.
 
-    It held its allocation for ``seconds`` at most; None: nobody knows. ``times``: how often what had happened.
+    It held its allocation for ``seconds`` at most; None: nobody knows.
     """
     tx.execute(
         "UPDATE attempt SET state = ?, reason = ?, ended_at = ? WHERE id = ?",
@@ -592,7 +593,7 @@ def attempt_lost(
     if retry:
         tx.execute("UPDATE trial SET state = ? WHERE id = ?", (TrialState.QUEUED, trial))
     else:
-        _end_trial(tx, campaign, trial, TrialOutcome.LOST, None, f"{times or 'lost'}: {reason}", 0.0, "")
+        _end_trial(tx, campaign, trial, outcome, None, detail or f"lost: {reason}", 0.0, "")
 
 
 def attempt_withdrawn(

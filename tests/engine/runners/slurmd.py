@@ -132,8 +132,11 @@ class Cluster:
         assert self.listening() and all(address.startswith("127.") for address in self.listening())
 
     def _enter(self, program: str) -> list[str]:
-        into = ["nsenter", "-t", str(self._inside), "--net", "--uts", "--mount", "--pid", "--"]
-        return [*into, "env", f"SLURM_CONF={self.folder}/slurm.conf", program]
+        return [*self._into, "env", f"SLURM_CONF={self.folder}/slurm.conf", program]
+
+    @property
+    def _into(self) -> list[str]:
+        return ["nsenter", "-t", str(self._inside), "--net", "--uts", "--mount", "--pid", "--"]
 
     def _daemon(self, name: str, *words: str) -> None:
         program = shutil.which(name, path=SYSTEM)
@@ -248,6 +251,14 @@ class Cluster:
             yield
         finally:
             subprocess.run([*into, "umount", folder], check=True, cwd="/")
+
+    def by_conf(self, folder: Path) -> Path:
+        """A directory for PATH as at a site whose commands find their cluster by SLURM_CONF alone."""
+        folder.mkdir()
+        for name in COMMANDS:
+            (folder / name).write_text(f'#!/bin/sh\nexec {" ".join(self._into)} /usr/bin/{name} "$@"\n')
+            (folder / name).chmod(0o755)
+        return folder
 
     def shim(self, folder: Path, scripts: Mapping[str, str]) -> Path:
         """A directory for PATH with the commands, some of them replaced; ``$REAL`` is the real one there."""

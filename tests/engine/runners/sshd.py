@@ -1,4 +1,7 @@
-"""A real sshd on 127.0.0.1 with keys of its own, and a proxy before it that can be cut."""
+"""A real sshd on 127.0.0.1 with keys of its own, and a proxy before it that can be cut.
+
+``Network`` has proxies in a thread of its own, for tests that wait for real engines.
+"""
 
 from __future__ import annotations
 
@@ -6,25 +9,33 @@ import asyncio
 import getpass
 import os
 import pwd
+import random
 import shutil
 import signal
 import socket
 import subprocess
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import Any, TypeVar
 
 import pytest
 
 SSHD = "/usr/sbin/sshd"
 START_SECONDS = 20.0
 HOST = "box"
+LOGGED_IN_BYTES = 15_000  # through a proxy, from which on a connection has certainly come to work
+
+T = TypeVar("T")
 
 
 class Sshd:
     """One server under ``folder``. ``login`` is sh text run before each session's command, as a login file is.
 
     ``boot_id``: what its sessions see as the machine's boot (as root, in a mount namespace of its own).
+    ``mounts``: sh text that is run in that namespace, to hide a program or to fill a disk.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -34,6 +45,7 @@ class Sshd:
         self.login = ""
         self.max_sessions = 10
         self.boot_id = ""
+        self.mounts = ""
         self._process: subprocess.Popen[bytes] | None = None
         self.home.mkdir(parents=True)
         for name in ("host_key", "user_key", "other_key"):
@@ -111,16 +123,19 @@ class Sshd:
     def _privately(self) -> list[str]:
         """As root, sshd insists on /run/sshd: in a mount namespace of its own, this machine's /run stays as it is."""
         if os.geteuid() != 0:
+            if self.mounts:
+                pytest.skip("to hide a program from sshd needs root: `make test-servers` as root")
             return []
         script = "set -e; mount -t tmpfs none /run; mkdir -m 755 /run/sshd\n"
         if self.boot_id:
             fake = self.folder / "boot_id"
             fake.write_text(self.boot_id + "\n")
             script += f"mount --bind '{fake}' /proc/sys/kernel/random/boot_id\n"
+        script += self.mounts and f"{self.mounts}\n"
         private = ["unshare", "--mount", "sh", "-c"]
         if subprocess.run([*private, script], capture_output=True, check=False).returncode == 0:
             return [*private, f'{script}exec "$@"', "sh"]
-        if self.boot_id or not Path("/run/sshd").is_dir():
+        if self.boot_id or self.mounts or not Path("/run/sshd").is_dir():
             pytest.skip("sshd needs /run/sshd, and a private mount is not allowed: `make test-servers` as root")
         return []
 
@@ -196,6 +211,7 @@ class Proxy:
     def __init__(self, target: int) -> None:
         self.port = 0
         self.cuts = 0
+        self.refusals = 0  # times that it was closed for a while
         self.bytes = 0
         self.frozen = False
         self._target = target
@@ -249,3 +265,91 @@ class Proxy:
             self._server = None
         self.cut()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def harass(self, chance: random.Random, seconds: tuple[float, float] = (1.0, 4.0)) -> None:
+        """Cut all connections every few ``seconds``, for ever; now and then refuse them for as long.
+
+        One cut in eight comes without regard to how far the connection is. The others let it begin its work,
+        so that the slowest machine gets on.
+        """
+        while True:
+            before, patient = self.bytes, chance.random() > 1 / 8
+            await asyncio.sleep(chance.uniform(*seconds))
+            while patient and self.bytes - before < LOGGED_IN_BYTES:
+                await asyncio.sleep(0.05)
+            match chance.randrange(6):
+                case 0:
+                    self.refusals += 1
+                    await self.close()
+                    try:
+                        await asyncio.sleep(chance.uniform(*seconds))
+                    finally:
+                        await self.start()
+                case 1:  # what is said goes nowhere, and nobody is told
+                    self.frozen = True
+                    try:
+                        await asyncio.sleep(chance.uniform(0.1, 1.0))
+                    finally:
+                        self.cut()
+                        self.frozen = False
+                case _:
+                    self.cut()
+
+
+class Network:
+    """Proxies by the ports behind them, in a thread of their own: the test itself may block."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="network", daemon=True)
+        self._thread.start()
+        self._proxies: list[Proxy] = []
+        self._troubles: list[asyncio.Task[None]] = []
+
+    def _do(self, work: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(START_SECONDS)
+
+    def way_to(self, port: int) -> Proxy:
+        """A new proxy, open."""
+        proxy = Proxy(port)
+        self._do(proxy.start())
+        self._proxies.append(proxy)
+        return proxy
+
+    def close(self, proxy: Proxy) -> None:
+        """Cut it, and refuse whoever comes."""
+        self._do(proxy.close())
+
+    def open(self, proxy: Proxy) -> None:
+        """On the same port as before."""
+        self._do(proxy.start())
+
+    def trouble(self, seed: int) -> None:
+        """Every proxy is cut again and again, each at its own moments, until ``calm``."""
+
+        async def begin() -> None:
+            for number, proxy in enumerate(self._proxies):
+                chance = random.Random(f"{seed}/{number}")
+                self._troubles.append(asyncio.create_task(proxy.harass(chance)))
+
+        self._do(begin())
+
+    def calm(self) -> None:
+        async def end() -> None:
+            for task in self._troubles:
+                assert not task.done(), f"nobody has cut any more: {task.exception()}"
+                task.cancel()
+            await asyncio.gather(*self._troubles, return_exceptions=True)
+            self._troubles.clear()
+
+        self._do(end())
+
+    def end(self) -> None:
+        with suppress(Exception):
+            self.calm()
+        for proxy in self._proxies:
+            with suppress(Exception):
+                self._do(proxy.close())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(START_SECONDS)
+        self._loop.close()

@@ -22,11 +22,11 @@ from engine.runners.allocations import (
     cpu_slots,
     device_slots,
     free_port,
-    lock_path,
     parse_devices,
     slots_for,
     visible_devices,
 )
+from engine.runners.device_locks import lock_names
 from engine.runners.local import LocalHost
 from engine.types import Allocation, Device
 
@@ -167,6 +167,11 @@ async def two(smi: Path, tmp_path: Path) -> AsyncIterator[tuple[Bench, Bench]]:
         await bench.host.close()
 
 
+def lock_of(bench: Bench, allocation: Allocation) -> Path:
+    """The first device's."""
+    return bench.root.parent / f"locks.{os.getuid()}" / lock_names(allocation, str(bench.root))[0]
+
+
 async def test_a_host_finds_its_devices(smi: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     host = device_host(tmp_path, "box", 2)
     await host.open()
@@ -235,7 +240,7 @@ async def test_the_lock_is_gone_before_the_exit_is_there(two: tuple[Bench, Bench
     assert mine is not None
 
     def busy_at_exit(directory: str) -> bool:
-        lock = os.open(lock_path(str(one.root.parent / "locks"), mine.devices[0]), os.O_RDONLY)
+        lock = os.open(lock_of(one, mine), os.O_RDONLY)
         try:
             while not Path(directory, "control", "exit").exists():
                 pass

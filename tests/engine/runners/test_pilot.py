@@ -125,6 +125,22 @@ async def test_an_engine_that_comes_back_finds_its_pilot_and_the_trials_in_it(
         assert runs_of(plan.directory) == "ran\n" and job_of(other.directory) == job_of(plan.directory)
 
 
+async def test_a_host_that_is_opened_anew_keeps_its_pilot_for_the_trials_in_it(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    """As after a fault that set it aside; idle pilots end quickly here."""
+    async with piloted(cluster, tmp_path, idle=1) as bench:
+        plan = await bench.plan("echo up; sleep 5; echo done")
+        await bench.host.launch(plan)
+        await bench.until(plan.directory, b"up\n")
+        following = asyncio.create_task(bench.follow(plan.directory))
+        await bench.host.open()
+        items = await CLOCK.timeout(following, PATIENCE)
+        assert exited(items).reason == "finished" and log_of(items) == b"up\ndone\n"
+        again = await bench.plan("true")
+        assert exited(await bench.run(again)).reason == "finished"
+
+
 async def test_trials_wait_for_a_pilot_that_waits_and_can_be_cancelled_meanwhile(
     bench: Bench, cluster: Cluster
 ) -> None:
