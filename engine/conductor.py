@@ -12,6 +12,7 @@ import asyncio
 import logging
 import traceback
 from collections.abc import Coroutine
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,8 @@ from engine.stages.reviewing import Reviewing
 from engine.store import hosting, reading, writes
 from engine.store.core import StoreThread
 from engine.store.reading import CampaignRow, ExperimentRow, TrialRow
-from engine.trials import CONTENDED, TrialDesk, allocation_of
+from engine.store.reading_pace import pace_of
+from engine.trials import CONTENDED, PREEMPTED, TrialDesk, allocation_of
 from engine.types import Allocation, AttemptState, Proposer, Purpose, TrialOutcome, TrialState
 from engine.types import ExperimentState as S
 from engine.workspace import Workspace
@@ -38,6 +40,8 @@ log = logging.getLogger("ratchet.conductor")
 
 CALM_ROWS = 64
 PAUSE_A_ROW, PAUSE_MOST = 0.0002, 0.25  # seconds between two turns, so that a large campaign does not only look
+WITHDRAW_SECONDS = 15.0  # until a stopping engine waits no longer for its trials' ends
+HINDERED_SECONDS = 5.0  # until it is looked again whether others have left a device
 WAITS_FOR_MONEY = "limit reached: what is left of the dollars is set aside"
 
 
@@ -95,8 +99,10 @@ class Conductor:
         self._withdraw = False
         self._first = 0  # proposals before this engine run
         self._unpaid = ""  # why no trial may start for want of money
+        self._hindered = False  # a trial waits for what others hold
         self._hours_before = 0.0
         self._rows = 0  # that the last turn looked at
+        self._again: float | None = None  # seconds until it may be time to fill what is idle
         self._room = 0  # experiments that this turn may still begin to measure
 
     @property
@@ -144,7 +150,7 @@ class Conductor:
                 reason = await self.turn()
                 if reason is not None:
                     break
-                await self._wake.wait()
+                await self._news()
                 if self._rows > CALM_ROWS:
                     # Where much goes on, much has changed at once: one look serves all of it.
                     await self.setting.clock.sleep(min(self._rows * PAUSE_A_ROW, PAUSE_MOST))
@@ -153,6 +159,16 @@ class Conductor:
             return reason
         finally:
             await self._end_tasks()
+
+    async def _news(self) -> None:
+        """Until something of ours changed; what others hold becomes free without a word, so that is looked at."""
+        waits = [HINDERED_SECONDS] if self._hindered else []
+        waits += [self._again] if self._again is not None else []
+        if not waits:
+            await self._wake.wait()
+            return
+        with suppress(TimeoutError):
+            await self.setting.clock.timeout(self._wake.wait(), min(waits))
 
     async def turn(self) -> str | None:
         """One look at the rows: start what can start. Returns why the run is over, or None."""
@@ -163,6 +179,7 @@ class Conductor:
         for news in self.fleet.news():
             await self._note(news)
         now = await self._look()
+        self._again = None
         if self._stop is not None:
             return self._stop
         self._rows = len(now.experiments) + len(now.trials)
@@ -175,12 +192,13 @@ class Conductor:
             await self._measuring.calibrate(now)
             await self._drafting.ahead(now, self._limit(now), self._proposals_left(now))
             if not (self._out_of_time(now) or self._unpaid):
-                await self._measuring.fill(now)
+                self._again = await self._measuring.fill(now)
         return self._finished(now)
 
     async def _note(self, news: HostNews) -> None:
         """A host came, went, or was spoken for: its row says so, and a person is told what is wrong."""
-        warning = "" if self.fleet.alone and not news.post.foreign else news.warning
+        here = self.fleet.alone and news.post.sort == "local"  # then the campaign pauses, and says why
+        warning = "" if here and not news.post.foreign else news.warning
         await self.store.write(hosting.noted, self.campaign.id, news.post.row(), warning, news.mend)
 
     def wake(self) -> None:
@@ -202,7 +220,7 @@ class Conductor:
                 experiments,
                 reading.trials(conn, campaign.id, open_only=True),
                 reading.proposed(conn, campaign.id),
-                {e.id: reading.finished_runs(conn, e) for e in experiments if e.state == S.MEASURING},
+                reading.finished_runs(conn, [e for e in experiments if e.state == S.MEASURING]),
             )
 
         now = await self.store.read(query)
@@ -295,7 +313,7 @@ class Conductor:
 
     def _room_to_measure(self, now: Situation) -> int:
         """How many more experiments may be measured: a few beyond what fits at once, so that a slot never waits
-        for a decision."""
+        for a decision; more where several of them wait for one and the same run of the incumbent."""
         if self._out_of_time(now):
             return 0
         if not now.campaign.calibration:
@@ -307,7 +325,9 @@ class Conductor:
         busy = [e for e in now.experiments if e.state in (S.MEASURING, S.JUDGING)]
         begun = [e for e in now.experiments if e.state == S.READY and f"experiment {e.number}" in self._tasks]
         capacity = self.fleet.capacity
-        return capacity + 1 + capacity // 16 - len(busy) - len(begun)
+        deciding = sum(e.state == S.JUDGING for e in busy)
+        beyond = capacity + 1 + capacity // 16 - len(busy)
+        return max(beyond, capacity - len(now.trials) - deciding) - len(begun)
 
     # --- trials ---------------------------------------------------------------------------------
 
@@ -316,6 +336,9 @@ class Conductor:
         now = await self._look()
         self._first = now.drafted - sum(e.state != S.DRAFTING for e in now.experiments)
         self._hours_before = now.campaign.active_seconds
+        # How long things took before the restart is how long they will take.
+        pace = await self.store.read(pace_of, now.campaign.id, self.setting.proposer.name)
+        self.setting.pace.proposing, self.setting.pace.running = pace
         for trial in now.trials:
             if trial.state != TrialState.QUEUED:
                 attempts = await self.store.read(reading.attempts, trial.id)
@@ -326,6 +349,7 @@ class Conductor:
     def _run_trials(self, now: Situation) -> None:
         """Follow what runs; start what is queued while something is free, most urgent first."""
         paused = now.campaign.state != "running"
+        self._hindered = False
         for trial in now.trials:
             # A launch that failed (no room, say) paused the campaign: it is tried again when that is resumed.
             begun = trial.state == TrialState.RUNNING or (trial.state == TrialState.LAUNCHING and not paused)
@@ -351,6 +375,7 @@ class Conductor:
                 self._spawn("pause host", self.pause(error.message, error.mend))
                 return
             if allocation is None:
+                self._hindered = self._hindered or self.fleet.hindered(kind)
                 if not kind:
                     return
                 full.add(kind)
@@ -384,11 +409,11 @@ class Conductor:
             self._unpaid = f"limit reached: {error.message}"
             return
         except (HostFault, StorageFull) as error:
-            if self.fleet.alone:
-                raise
-            # The others go on; the trial is taken up again when its host was opened anew.
             row = await self.store.read(reading.trial, trial.id)
             assert row is not None
+            if self.fleet.alone and self.fleet.post(row.host).sort == "local":
+                raise
+            # The others go on; the trial is taken up again when its host was opened anew.
             self.fleet.set_aside(row.host, error)
             return
         except (RatchetError, asyncio.CancelledError):
@@ -401,17 +426,29 @@ class Conductor:
             ) from error
         after = await self.store.read(reading.trial, trial.id)
         if after is not None and after.outcome == TrialOutcome.LOST:
-            mend = f"something on host {after.host} kills trials (memory?): see `dmesg`, then `ratchet resume`"
-            if CONTENDED in after.detail:
-                mend = f'free that device of host {after.host}, or write foreign = "share"; then `ratchet resume`'
-            await self.pause(f"trial {trial.id} was lost again and again: {after.detail}", mend)
+            await self.pause(f"trial {trial.id} was lost again and again: {after.detail}", self._keep_it(after))
+
+    def _keep_it(self, trial: TrialRow) -> str:
+        """What a person may do about a trial that is lost again and again."""
+        mend = f"something on host {trial.host} kills trials (memory?): see `dmesg`"
+        if CONTENDED in trial.detail:
+            mend = f'free that device of host {trial.host}, or write foreign = "share"'
+        elif f" times: {PREEMPTED}: " in trial.detail:
+            mend = "have its jobs left alone: another partition or qos in slurm = {...}, or shorter trials"
+        elif self.fleet.knows(trial.host) and self.fleet.post(trial.host).sort == "slurm":
+            mend = "ask Slurm about that job (`scontrol show job`, `sacct`), and whoever looks after the cluster"
+        return f"{mend}; then `ratchet resume`"
 
     async def _withdraw_trials(self) -> None:
         """End every running trial because the engine stops; each queues again for the next start."""
         now = await self._look()
         running = [t for t in now.trials if t.state != TrialState.QUEUED]
-        for trial in running:
-            await self.desk.withdraw(trial.id)
-        tasks = [self._tasks[k] for t in running if (k := f"trial {t.id}") in self._tasks]
-        if tasks:
-            await asyncio.wait(tasks, timeout=15)
+        work = asyncio.gather(*(self._withdraw_trial(trial) for trial in running), return_exceptions=True)
+        with suppress(TimeoutError):
+            await self.setting.clock.timeout(work, WITHDRAW_SECONDS)
+
+    async def _withdraw_trial(self, trial: TrialRow) -> None:
+        # On a host that is away it goes on, and the next start finds it again.
+        asked = await self.desk.withdraw(trial.id)
+        if asked and (task := self._tasks.get(f"trial {trial.id}")) is not None:
+            await asyncio.wait([task])

@@ -29,9 +29,30 @@ DETAIL_LINES = 5  # of what a failed trial said last
 _JUDGED = (Verdict.DISCARD, Verdict.CRASH, Verdict.INVALID)
 
 
-def past(conn: sqlite3.Connection, campaign: CampaignRow) -> tuple[PastExperiment, ...]:
+class Told:
+    """What earlier briefs of a campaign told of each experiment: read anew only where it changed, and shared by
+    the briefs, of which there may be hundreds at once."""
+
+    def __init__(self) -> None:
+        self.by_id: dict[int, tuple[reading_brief.Mark, bool, PastExperiment]] = {}
+
+
+def past(conn: sqlite3.Connection, campaign: CampaignRow, told: Told | None = None) -> tuple[PastExperiment, ...]:
     """Every experiment that became a proposal: settled ones in the order of their verdicts, then open ones."""
-    return tuple(_past(row, campaign) for row in reading_brief.history(conn, campaign.id))
+    known = (told or Told()).by_id
+    marks = reading_brief.marks(conn, campaign.id)
+    stale = {
+        mark.id for mark in marks if mark.id not in known or known[mark.id][:2] != (mark, _on(mark.base, campaign))
+    }
+    changed = {row.id: row for row in reading_brief.history(conn, campaign.id, stale)} if stale else {}
+    for mark in marks:
+        if mark.id in stale:
+            known[mark.id] = (mark, _on(mark.base, campaign), _past(changed[mark.id], campaign))
+    return tuple(known[mark.id][2] for mark in marks)
+
+
+def _on(base: int, campaign: CampaignRow) -> bool:
+    return base == campaign.incumbent
 
 
 def _past(row: HistoryRow, campaign: CampaignRow) -> PastExperiment:
@@ -54,7 +75,7 @@ def _past(row: HistoryRow, campaign: CampaignRow) -> PastExperiment:
         score=row.score,
         effect=effect,
         parameters=row.parameters,
-        on_incumbent=row.base == campaign.incumbent,
+        on_incumbent=_on(row.base, campaign),
         hypothesis=row.hypothesis,
         reason=_reason(row),
         kind=row.kind,
@@ -98,10 +119,11 @@ def build(
     *,
     remaining: Remaining | None = None,
     failure: Failure | None = None,
+    told: Told | None = None,
 ) -> Brief:
     """The brief of ``experiment``. ``files`` are the incumbent's; the caller knows what remains of the limits,
     and what failed when this one is to mend it."""
-    history = past(conn, campaign)
+    history = past(conn, campaign, told)
     return Brief(
         campaign=campaign.name,
         number=experiment.number,

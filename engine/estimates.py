@@ -211,20 +211,39 @@ def seed_correlation(*versions: Sequence[Run]) -> SeedCorrelation:
     import numpy as np
 
     row = {version: i for i, version in enumerate(rows)}
-    column = {seed: len(row) + i for i, seed in enumerate(columns)}
-    design = np.zeros((len(table), len(row) + len(column)))
-    for i, (version, seed) in enumerate(table):
-        design[i, row[version]] = design[i, column[seed]] = 1.0
-    scores = np.array(list(table.values()), dtype=float)
-    scores -= scores.mean()  # large offsets would cost digits
-    solution, _, rank, _ = np.linalg.lstsq(design, scores, rcond=None)
-    freedom = len(table) - int(rank)
-    by_row = {v: np.array([s for (w, _), s in zip(table, scores, strict=True) if w == v]) for v in row}
-    within = sum(float(((x - x.mean()) ** 2).sum()) for x in by_row.values()) / (len(table) - len(row))
+    column = {seed: i for i, seed in enumerate(columns)}
+    scores = np.zeros((len(row), len(column)))
+    met = np.zeros((len(row), len(column)))
+    centre = mean(list(table.values()))  # large offsets would cost digits
+    for (version, seed), score in table.items():
+        scores[row[version], column[seed]], met[row[version], column[seed]] = score - centre, 1.0
+    each_row, each_column = met.sum(axis=1), met.sum(axis=0)
+    freedom = len(table) - len(row) - len(column) + _parts(table)
+    within = float(((scores - met * (scores.sum(axis=1) / each_row)[:, None]) ** 2).sum())
+    within /= len(table) - len(row)
     if freedom <= 0 or within == 0:
         return SeedCorrelation(0.0, math.nan, 0, len(table))
-    left = float(((scores - design @ solution) ** 2).sum()) / freedom
+    # Least squares with the seeds eliminated: what is left to solve is as small as the number of versions.
+    off = met * (scores - scores.sum(axis=0) / each_column)
+    normal = np.diag(each_row) - (met / each_column) @ met.T
+    effects = np.linalg.lstsq(normal, off.sum(axis=1), rcond=None)[0]
+    rest = off - met * (effects[:, None] - (met.T @ effects) / each_column)
+    left = float((rest**2).sum()) / freedom
     return SeedCorrelation(max(-1.0, 1 - left / within), math.sqrt(left), freedom, len(table))
+
+
+def _parts(pairs: Iterable[tuple[object, object]]) -> int:
+    """Into how many parts versions and seeds fall that no run connects: each takes one effect of the fit."""
+    part: dict[object, object] = {}
+
+    def end(of: object) -> object:
+        while part.setdefault(of, of) != of:
+            of = part[of]
+        return of
+
+    for version, seed in pairs:
+        part[end((0, version))] = end((1, seed))
+    return len({end(of) for of in list(part)})
 
 
 def compare(

@@ -15,6 +15,7 @@ from pathlib import Path
 from engine.clock import Clock
 from engine.refs import Advance
 from engine.scope import Scope
+from engine.simulated_host import SimulatedHost
 from engine.types import FileChange
 from engine.workspace import Candidate, FileStat, Workspace
 
@@ -82,3 +83,11 @@ class SimulatedWorkspace(Workspace):
 
     async def archive(self, sha: str) -> Path:
         return Path("/", sha)
+
+
+class ArchiveHost(SimulatedHost):
+    """Stages no files: an archive's name says which version it is."""
+
+    async def stage(self, directory: str, archive: str, links: object) -> None:
+        self._reach()
+        self.machine.attempt(directory).files = {"version": Path(archive).name}

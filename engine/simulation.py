@@ -21,8 +21,8 @@ from engine import config as configuration
 from engine.clock import VirtualClock
 from engine.conductor import Conductor, RunLimits
 from engine.fleet import single
-from engine.simulated_host import Ending, Execution, Machine, SimulatedHost
-from engine.simulated_workspace import KNOBS, VALUES, SimulatedWorkspace, Worth
+from engine.simulated_host import Ending, Execution, Machine
+from engine.simulated_workspace import KNOBS, VALUES, ArchiveHost, SimulatedWorkspace, Worth
 from engine.store import reading, writes
 from engine.store.core import Store, StoreThread
 from engine.types import Author, Brief, FileChange, Proposal, ProposerEvent
@@ -95,13 +95,6 @@ class Inline(ThreadPoolExecutor):
         return future
 
 
-class _Host(SimulatedHost):
-    """Stages no files: an archive's name says which version it is."""
-
-    async def stage(self, directory: str, archive: str, links: object) -> None:
-        self.machine.attempt(directory).files = {"version": Path(archive).name}
-
-
 class _Proposer:
     """Turns a knob after some thought; as many at once as it is asked for."""
 
@@ -165,7 +158,7 @@ class _Simulation:
         await store.write(writes.open_protocol, row.id, "key", "{}", "config", config.text, "simulated")
         row = reading.campaign(store.store.conn)
         assert row is not None
-        fleet = single(_Host(self.machine, plan.devices), self.clock, self.folder, self.folder)
+        fleet = single(ArchiveHost(self.machine, plan.devices), self.clock, self.folder, self.folder)
         await fleet.open()
         conductor = Conductor(
             campaign=row,

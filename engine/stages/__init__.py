@@ -30,7 +30,7 @@ class Situation:
     experiments: list[ExperimentRow]  # not settled
     trials: list[TrialRow]  # not done
     drafted: int  # proposals so far, all told
-    finished: dict[int, int]  # experiment that is measured -> finished runs of its two versions
+    finished: dict[int, tuple[int, int]]  # experiment that is measured -> ended runs of its candidate, of its base
 
     @cached_property
     def by_version(self) -> dict[int, list[TrialRow]]:

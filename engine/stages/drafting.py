@@ -58,6 +58,7 @@ class Drafting:
         self._reviewing = reviewing
         self._failed_drafts = 0
         self._plateau_told = 0  # proposals when it was told
+        self._told = context.Told()
 
     async def ahead(self, now: Situation, limit: str, left: int | None = None) -> None:
         """Keep ``drafts`` proposals ahead of the devices, within the limits (``left`` more, None: any number)."""
@@ -139,6 +140,7 @@ class Drafting:
             checkout=str(checkout),
             remaining=await self._remaining(now),
             failure=await self._failure(campaign, experiment),
+            told=self._told,
         )
         await self._tell_plateau(campaign, brief)
         begun = self.setting.clock.monotonic()

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from statistics import fmean
 
 from engine import judge
+from engine.case import DECIDING
 from engine.failpoints import hit
 from engine.line_merge import merge_files
 from engine.scope import Scope
@@ -20,6 +21,7 @@ from engine.types import FileChange, Goal, Purpose, Run, TrialOutcome, TrialStat
 
 FILL_SEEDS = 20  # runs of one incumbent, after which its mean is known well enough
 FILL_FROM = 0.5  # of a run's time: a proposal that is nearer than this is waited for
+ANCHORED = "anchor"  # the judge's stage in which the decision is made
 HELD_ALREADY = "the incumbent holds this change already"
 
 
@@ -29,7 +31,7 @@ class Measuring:
         self._reviewing = reviewing
         self._finished = Finished(setting.campaign.id, setting.campaign.seed)
         self._seeds = asyncio.Lock()
-        self._judged: dict[int, int] = {}  # experiment -> finished runs when it was last judged
+        self._judged: dict[int, tuple[int, int]] = {}  # experiment -> ended runs when it was last judged
 
     def _rules(self) -> judge.Rules:
         j = self.setting.config.judge
@@ -58,11 +60,13 @@ class Measuring:
             # Somebody resumed after a failure was told: what failed is mended, they say, so it runs again.
             and (t.outcome == TrialOutcome.OK or t.id not in given_up)
         )
-        answer = judge.calibrate(self._rules(), runs, await self._fresh_seeds())
+        async with self._seeds:
+            answer = judge.calibrate(self._rules(), runs, await self._fresh_seeds())
+            if isinstance(answer, judge.Ask):
+                kind = self._main_kind(runs)
+                wanted = [(campaign.incumbent, r.purpose, r.seed, kind) for r in answer.requests]
+                await self.setting.store.write(writes.queue_trials, campaign.id, campaign.protocol, wanted)
         if isinstance(answer, judge.Ask):
-            kind = self._main_kind(runs)
-            wanted = [(campaign.incumbent, r.purpose, r.seed, kind) for r in answer.requests]
-            await self.setting.store.write(writes.queue_trials, campaign.id, campaign.protocol, wanted)
             hit("trials.queued")
         elif isinstance(answer, judge.Calibration):
             await self.setting.store.write(writes.calibrated, campaign.id, campaign.protocol, asdict(answer))
@@ -75,25 +79,28 @@ class Measuring:
             return
         self.setting.wake()
 
-    async def fill(self, now: Situation) -> None:
+    async def fill(self, now: Situation) -> float | None:
         """An idle device has useful work while the next proposal is far: a further seed of the incumbent.
 
-        Not on rented devices, nor beyond FILL_SEEDS: more teach little.
+        Also beside the calibration, whose runs are then those of a busy machine, and while a person is asked. Not
+        on rented devices, nor beyond FILL_SEEDS: more teach little. Returns the seconds until it may be time.
         """
         setting, campaign = self.setting, now.campaign
         idle = setting.fleet.capacity - len(now.trials)
-        run = setting.pace.running
-        drafting = [e.created_at for e in now.experiments if e.state == S.DRAFTING]
-        if not campaign.calibration or not drafting or idle <= 0 or run <= 0:
-            return
+        run = setting.pace.running or float(setting.config.trial.train_seconds)
+        awaited = [e.created_at for e in now.experiments if e.state == S.DRAFTING]
+        awaited += [e.asked_at or e.updated_at for e in now.experiments if e.state in (S.REVIEW, S.KEEP_REVIEW)]
+        begun = campaign.calibration or any(t.purpose == Purpose.CALIBRATE for t in now.trials)
+        if not begun or not awaited or idle <= 0 or run <= 0:
+            return None
         if any(e.state in (S.READY, S.JUDGING, S.MERGING) for e in now.experiments):
-            return
+            return None
         if any(post.usd_per_hour for post in setting.fleet.posts):
-            return
+            return None
         # A proposal that has taken long already may take as long again.
-        wait = max(setting.pace.proposing, setting.clock.now() - min(drafting))
+        wait = max(setting.pace.proposing, setting.clock.now() - min(awaited))
         if wait < FILL_FROM * run:
-            return
+            return max(1.0, FILL_FROM * run - wait)
         await setting.store.read(self._finished.refresh)
         known = len(self._finished.runs(campaign.protocol, campaign.incumbent))
         known += len(now.by_version.get(campaign.incumbent, ()))
@@ -104,6 +111,7 @@ class Measuring:
                 wanted = [(campaign.incumbent, Purpose.ANCHOR, seed) for seed in seeds]
                 await setting.store.write(writes.queue_trials, campaign.id, campaign.protocol, wanted)
             setting.wake()
+        return None
 
     def _main_kind(self, runs: tuple[Run, ...]) -> str:
         """Where the baseline is measured: on the kind it has run on already, else on the most common one."""
@@ -192,14 +200,23 @@ class Measuring:
         """Whether there is something to do for an experiment that is measured.
 
         Asked before a task is started: a task's end is a reason to look again, so that one which found
-        nothing would start itself again for ever.
+        nothing would start itself again for ever. While runs of its own are under way, those of the incumbent,
+        which concern everybody, change nothing.
         """
-        return self._overtaken(now, experiment) or self._judged.get(experiment.id) != now.finished[experiment.id]
+        if self._overtaken(now, experiment):
+            return True
+        seen, ended = self._judged.get(experiment.id), now.finished[experiment.id]
+        if seen is None or seen[0] != ended[0]:
+            return True
+        own = now.by_version.get(experiment.candidate or -1, ())
+        return seen[1] != ended[1] and not any(t.purpose in DECIDING for t in own)
 
     def _overtaken(self, now: Situation, experiment: ExperimentRow) -> bool:
         """The incumbent moved while nothing of this runs: what is queued would measure against the past."""
         if experiment.base == now.campaign.incumbent:
             return False
+        if experiment.stage == ANCHORED:
+            return True  # it has passed; what still runs would only say by how much it beat the past
         own = now.by_version.get(experiment.candidate or -1, ())
         # With none open at all, what it brought is judged first: most such proposals are not better anyway.
         return bool(own) and all(t.state == TrialState.QUEUED for t in own)
@@ -208,6 +225,11 @@ class Measuring:
         """Back to the judge whenever a run that concerns it has finished."""
         if self._overtaken(now, experiment):
             await self._drop_trials(experiment, "the incumbent moved")
+            for trial in now.by_version.get(experiment.base, ()):
+                if trial.experiment == experiment.id and trial.state == TrialState.QUEUED:
+                    await self.setting.store.write(
+                        writes.trial_dropped, now.campaign.id, trial.id, "no longer the incumbent"
+                    )
             await self.rebase(now, experiment)
             return
         await self.setting.store.write(writes.move, experiment.id, S.MEASURING, S.JUDGING)
@@ -237,7 +259,7 @@ class Measuring:
             await self._judge(now, experiment, experiment.candidate)
 
     async def _judge(self, now: Situation, experiment: ExperimentRow, candidate: int) -> None:
-        self._judged[experiment.id] = await self.setting.store.read(reading.finished_runs, experiment)
+        self._judged |= await self.setting.store.read(reading.finished_runs, [experiment])
         evidence = await self._evidence(now.campaign, experiment)
         answer = judge.decide(evidence)
         overtaken = experiment.base != now.campaign.incumbent
@@ -284,10 +306,10 @@ class Measuring:
 
     async def _drop_trials(self, experiment: ExperimentRow, why: str) -> None:
         """Runs of a settled candidate that nobody else needs any more."""
-        rows = await self.setting.store.read(reading.trials, self.setting.campaign.id, open_only=True)
+        rows = await self.setting.store.read(
+            reading.trials, self.setting.campaign.id, version=experiment.candidate, open_only=True
+        )
         for trial in rows:
-            if trial.version != experiment.candidate:
-                continue
             if trial.state == TrialState.QUEUED:
                 await self.setting.store.write(writes.trial_dropped, self.setting.campaign.id, trial.id, why)
             else:

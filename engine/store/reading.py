@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from engine.errors import NothingToDo, RatchetError
+from engine.errors import NothingToDo
 from engine.events import Event, from_row
+from engine.store.faults import unreadable
 from engine.store.migrations import LATEST, migrate
 
 # --- rows ------------------------------------------------------------------------------------------
@@ -142,6 +143,8 @@ class TrialRow:
     slot: str
     directory: str  # of the newest attempt, relative to the state folder; '' before the first
     kind: str = ""  # hardware that it must run on; '' = any
+    attempt: str = ""  # state of the newest attempt
+    said: str = ""  # its reason: while it is open, a batch system's word on it
 
 
 @dataclass(frozen=True, slots=True)
@@ -318,10 +321,16 @@ def held_up(conn: sqlite3.Connection) -> tuple[int, int]:
     return int(queued), int(waiting)
 
 
-def finished_runs(conn: sqlite3.Connection, row: ExperimentRow) -> int:
-    """Runs of an experiment's base and candidate that have come to an end."""
-    sql = "SELECT COUNT(*) FROM trial WHERE version IN (?, ?) AND state = 'done'"
-    return int(conn.execute(sql, (row.base, row.candidate)).fetchone()[0])
+def finished_runs(conn: sqlite3.Connection, rows: Iterable[ExperimentRow]) -> dict[int, tuple[int, int]]:
+    """Experiment's row id -> how many runs of its candidate, and of its base, have come to an end."""
+    rows = list(rows)
+    versions = json.dumps([version for row in rows for version in (row.base, row.candidate)])
+    sql = (
+        "SELECT version, COUNT(*) FROM trial WHERE version IN (SELECT value FROM json_each(?))"
+        " AND state = 'done' GROUP BY version"
+    )
+    done = dict(conn.execute(sql, (versions,)).fetchall()) if rows else {}
+    return {row.id: (done.get(row.candidate, 0), done.get(row.base, 0)) for row in rows}
 
 
 def hardware_of(conn: sqlite3.Connection, row: ExperimentRow) -> str:
@@ -386,7 +395,8 @@ def diff(conn: sqlite3.Connection, campaign: int, number: int) -> str:
 _TRIAL = """
 SELECT t.id, e.number, t.experiment, t.version, v.sha, t.protocol, t.purpose, t.seed, t.priority, t.state,
        t.outcome, t.detail, t.score, t.hardware, t.host, t.seconds, t.created_at, t.started_at, t.ended_at,
-       COALESCE(a.number, 0), COALESCE(a.slot, ''), COALESCE(a.directory, ''), t.kind
+       COALESCE(a.number, 0), COALESCE(a.slot, ''), COALESCE(a.directory, ''), t.kind,
+       COALESCE(a.state, ''), COALESCE(a.reason, '')
 FROM trial t JOIN version v ON v.id = t.version LEFT JOIN experiment e ON e.id = t.experiment
 LEFT JOIN attempt a ON a.trial = t.id AND a.number = (SELECT MAX(number) FROM attempt WHERE trial = t.id)
 """
@@ -643,10 +653,7 @@ class Reader:
             self._copied = -1  # the file's data version then
             self._look()
         except sqlite3.Error as error:
-            raise RatchetError(
-                f"cannot read the store {path}: {error}",
-                "`ratchet restore` puts back the newest good backup",
-            ) from error
+            raise unreadable(path, error) from error
 
     @property
     def conn(self) -> sqlite3.Connection:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,7 +33,19 @@ class HistoryRow:
     score: float | None
     base: int
     effect_detail: dict[str, Any]
+    id: int
     detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """What changes with any change of an experiment's row."""
+
+    id: int
+    revision: int
+    updated_at: float
+    score: float | None
+    base: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +64,12 @@ SELECT e.number, e.state, e.author, p.author_detail, p.title, p.hypothesis, p.ki
        p.parameters, e.verdict, e.reason, e.outcome, e.effect, e.effect_low, e.effect_high, e.score, e.base,
        e.effect_detail, e.id
 FROM experiment e JOIN proposal p ON p.id = e.proposal
+WHERE e.campaign = ? AND e.candidate IS NOT NULL AND (? = '' OR e.id IN (SELECT value FROM json_each(?)))
+ORDER BY e.state <> 'settled', CASE WHEN e.state = 'settled' THEN e.settled_at END, e.number
+"""
+
+_MARKS = """
+SELECT e.id, e.revision, e.updated_at, e.score, e.base FROM experiment e
 WHERE e.campaign = ? AND e.candidate IS NOT NULL
 ORDER BY e.state <> 'settled', CASE WHEN e.state = 'settled' THEN e.settled_at END, e.number
 """
@@ -64,17 +83,25 @@ GROUP BY t.experiment
 """
 
 
-def history(conn: sqlite3.Connection, campaign: int) -> list[HistoryRow]:
+def marks(conn: sqlite3.Connection, campaign: int) -> list[Mark]:
+    """Of the experiments that became a proposal, in the order of ``history``."""
+    return [Mark(*r) for r in conn.execute(_MARKS, (campaign,))]
+
+
+def history(conn: sqlite3.Connection, campaign: int, only: Collection[int] | None = None) -> list[HistoryRow]:
     """Experiments that became a proposal, in the order in which they were settled; open ones last, by number.
+
+    ``only``: those with these row ids.
 
     The settled part only ever grows at its end, however long a slow experiment takes: a prompt's cached
     prefix stands on that.
     """
     details = {int(r[0]): str(r[1]) for r in conn.execute(_DETAILS, (campaign,))}
     found = []
-    for r in conn.execute(_HISTORY, (campaign,)):
+    chosen = "" if only is None else json.dumps(sorted(only))
+    for r in conn.execute(_HISTORY, (campaign, chosen, chosen or "[]")):
         effect = json.loads(r[17]) if r[17] else {}
-        values: list[Any] = [*r[:8], json.loads(r[8]), *r[9:17], effect, details.get(r[18], "")]
+        values: list[Any] = [*r[:8], json.loads(r[8]), *r[9:17], effect, r[18], details.get(r[18], "")]
         found.append(HistoryRow(*values))
     return found
 

@@ -87,6 +87,16 @@ class Money:
         return round(self.spent / self.keeps) if self.keeps else None
 
 
+@dataclass(frozen=True, slots=True)
+class Used:
+    """Of ended trials. ``joules`` over the ``metered`` of them whose power was read; None without any."""
+
+    trials: int = 0
+    device_seconds: float = 0.0  # times devices; a set of processors is one
+    metered: int = 0
+    joules: float | None = None
+
+
 _SPENT = "COALESCE(SUM(spent), 0), COALESCE(SUM(CASE WHEN state = 'reserved' THEN reserved ELSE 0 END), 0)"
 
 
@@ -104,6 +114,32 @@ def money(conn: sqlite3.Connection, campaign: int) -> Money:
         {"c": campaign},
     ).fetchone()
     return Money(_shares(conn, "campaign", campaign), _tokens(conn, "campaign", campaign), proposals, keeps)
+
+
+def used(conn: sqlite3.Connection, campaign: int) -> Used:
+    """What a campaign's trials used of devices. It reads every one: for a command, not for each frame."""
+    return _used(conn, "t.campaign = ?", campaign)
+
+
+def used_of(conn: sqlite3.Connection, experiment: int) -> Used:
+    """The same of the trials that an experiment (row id) asked for first."""
+    return _used(conn, "t.experiment = ?", experiment)
+
+
+def used_by(conn: sqlite3.Connection, trial: int) -> Used:
+    return _used(conn, "t.id = ?", trial)
+
+
+def _used(conn: sqlite3.Connection, which: str, id: int) -> Used:
+    row = conn.execute(
+        "SELECT COALESCE(SUM(s.name = 'device_seconds'), 0),"
+        " COALESCE(SUM(CASE WHEN s.name = 'device_seconds' THEN s.value END), 0),"
+        " COALESCE(SUM(s.name = 'joules'), 0), SUM(CASE WHEN s.name = 'joules' THEN s.value END)"
+        " FROM trial t JOIN score s ON s.trial = t.id AND s.source = 'engine' AND s.split = 'run'"
+        f" WHERE {which}",
+        (id,),
+    ).fetchone()
+    return Used(*row)
 
 
 def money_of(conn: sqlite3.Connection, experiment: int) -> Money:

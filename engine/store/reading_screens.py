@@ -76,6 +76,8 @@ class BusyRow:
     devices: tuple[str, ...]
     containment: str
     started_at: float | None
+    attempt: str = ""  # the attempt's own state: unknown where its host does not answer
+    said: str = ""  # a batch system's word on it
 
 
 _HISTORY = """
@@ -172,14 +174,14 @@ def busy(conn: sqlite3.Connection, campaign: int) -> list[BusyRow]:
     """What runs, or is being launched, where."""
     rows = conn.execute(
         "SELECT t.id, e.number, t.purpose, t.seed, t.state, a.host, a.slot, a.allocation, a.containment,"
-        " t.started_at FROM trial t JOIN attempt a ON a.trial = t.id AND a.number ="
+        " t.started_at, a.state, a.reason FROM trial t JOIN attempt a ON a.trial = t.id AND a.number ="
         " (SELECT MAX(number) FROM attempt WHERE trial = t.id) LEFT JOIN experiment e ON e.id = t.experiment"
         " WHERE t.campaign = ? AND t.state IN ('launching', 'running') ORDER BY a.host, a.slot, t.id",
         (campaign,),
     )
     found = []
-    for *before, allocation, containment, started_at in rows:
-        values: list[Any] = [*before, _devices(allocation), containment, started_at]
+    for *before, allocation, containment, started_at, state, said in rows:
+        values: list[Any] = [*before, _devices(allocation), containment, started_at, state, said]
         found.append(BusyRow(*values))
     return found
 

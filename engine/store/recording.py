@@ -23,6 +23,7 @@ from typing import Any
 
 from engine import __version__
 from engine.errors import NothingToDo, RatchetError
+from engine.store.faults import unreadable
 from engine.store.migrations import LATEST
 from engine.store.reading import Reader
 from engine.store.row_life import Row
@@ -78,7 +79,7 @@ def of_store(path: Path, campaign: str | None = None) -> Recording:
             rows = {table: _table(conn, table, found.id) for table in _tables(conn)}
             conn.execute("ROLLBACK")
         except sqlite3.Error as error:
-            raise RatchetError(f"cannot read the store {path}: {error}", "`ratchet restore`") from error
+            raise unreadable(path, error) from error
     return Recording(rows, _logs(path.parent, rows))
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 Value = Any  # what SQLite gives: None, int, float, str
 Row = Mapping[str, Value]
+Key = int | str  # of a row: its id, or a host's name
 
 # How the engine makes a row: what differs from this was written later.
 BORN: Mapping[str, Row] = {
@@ -32,6 +33,7 @@ BORN: Mapping[str, Row] = {
         "ended_at": None, "cleared": None,
     },
     "note": {"used_by": None, "used_at": None},
+    "host": {"state": "opening", "reason": "", "mend": "", "drained": "", "lent": "{}"},
     "spend": {"state": "reserved", "spent": 0, "usage": "{}", "detail": "", "settled_at": None},
 }  # fmt: skip
 
@@ -44,12 +46,12 @@ class Change:
     table: str
     columns: tuple[str, ...]
     values: tuple[Value, ...]
-    key: int | None = None
+    key: Key | None = None
 
 
 def key_of(table: str) -> str:
     """The column that names a row."""
-    return "one" if table == "fence" else "id"
+    return {"fence": "one", "host": "name"}.get(table, "id")
 
 
 class Life:
@@ -77,4 +79,4 @@ class Life:
             new = {name: value for name, value in values.items() if now[name] != value}
             if new:
                 now.update(new)
-                yield Change(at, self.table, tuple(new), tuple(new.values()), int(self.final[key_of(self.table)]))
+                yield Change(at, self.table, tuple(new), tuple(new.values()), self.final[key_of(self.table)])

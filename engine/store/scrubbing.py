@@ -64,6 +64,9 @@ class Scrubber:
         self._instead = {name: PERSON for name in private if name not in NOBODY} | self._instead
         free = sorted((n for n in self._instead if n.lower() not in _WORDS), key=len, reverse=True)
         bound = sorted((n for n in self._instead if n.lower() in _WORDS), key=len, reverse=True)
+        # Each device keeps a name of its own: of two that were called the same, a replay could show but one.
+        self._devices = {uuid: f"device {i}" for i, uuid in enumerate(sorted(set(_devices(rows))), 1)}
+        self._uuids = _any_of(sorted(self._devices, key=len, reverse=True), r"(?<![\w-])")
         self._known: dict[str, str] = {}
         self._free = _any_of(free, r"(?<!\w)")
         self._bound = _any_of(bound, r"(?<=\bby )|(?<=\bon )|(?<=@)")
@@ -79,6 +82,8 @@ class Scrubber:
         return known
 
     def _scrubbed(self, text: str) -> str:
+        if self._uuids is not None:
+            text = self._uuids.sub(lambda found: self._devices[found[0]], text)
         for pattern, instead in _SUBSTITUTES:
             text = pattern.sub(instead, text)
         for names in (self._free, self._bound):
@@ -158,6 +163,15 @@ def _hosts(rows: Mapping[str, Sequence[Row]]) -> Iterable[str]:
     for table, columns in _HOSTS.items():
         yield from (str(row[column]) for row in rows.get(table, ()) for column in columns)
     yield from (str(row["what"]) for row in rows.get("spend", ()) if row["kind"] == "device")
+
+
+def _devices(rows: Mapping[str, Sequence[Row]]) -> Iterable[str]:
+    """What names a device of its own, by its UUID; "cpu" does not."""
+    found = [str(row["device"]) for row in rows.get("reading", ())]
+    for row in rows.get("host", ()):
+        known = _parsed(row["devices"])
+        found += [str(one.get("uuid", "")) for one in known or () if isinstance(one, Mapping)]
+    return (one for one in found if re.fullmatch(r"[A-Za-z]+-[\w-]{6,}", one))
 
 
 def _machines(rows: Mapping[str, Sequence[Row]]) -> set[str]:

@@ -16,6 +16,7 @@ from operator import attrgetter, itemgetter
 from typing import NamedTuple
 
 from engine.store.happening import Happening, Told, made, measured_as
+from engine.store.host_life import host_lives
 from engine.store.row_life import BORN, Change, Life, Row, Value, key_of
 
 Rows = Mapping[str, Sequence[Row]]  # table -> its rows
@@ -66,7 +67,8 @@ def timeline(rows: Rows) -> Timeline:
             if life.final[at] is not None:
                 life.tell(float(life.final[at]), **{name: life.final[name]})
     Happening(lives, rows, events, candidates).tell()
-    changes = [change for table in lives.values() for life in table.values() for change in life.changes()]
+    every = [*(table.values() for table in lives.values()), host_lives(rows, events, start).values()]
+    changes = [change for table in every for life in table for change in life.changes()]
     changes = sorted((*changes, *_constant(rows, start)), key=attrgetter("at"))
     runs = _runs(rows)
     points = sorted(_points(rows, runs, start), key=itemgetter(0))
@@ -101,7 +103,7 @@ def _lives(rows: Rows, start: float) -> dict[str, dict[int, Life]]:
     for row in rows.get("line", ()):
         first = {"head": shas[row["baseline"]], "incumbent": row["baseline"]}
         found["line"][int(row["id"])] = Life("line", row, float(campaign["created_at"]), first)
-    for table in BORN:
+    for table in {*BORN} - {"host"}:
         for row in rows.get(table, ()):
             born = start if table == "fence" else max(start, float(row["created_at"]))
             found[table][int(row[key_of(table)])] = Life(table, row, born)

@@ -202,6 +202,66 @@ async def test_engines_killed_with_trials_on_two_hosts_find_them_all_again(tmp_p
     assert_sound(c)
 
 
+# --- lost ---------------------------------------------------------------------------------------------
+
+
+async def test_a_trial_that_a_host_lost_goes_on_elsewhere_while_something_is_free_there(tmp_path: Path) -> None:
+    good = measured(WORTH)
+
+    def run(execution: Execution) -> Ending:
+        return Ending("lost", 5.0) if execution.host == "two" and execution.attempt == 1 else good(execution)
+
+    c = campaign(tmp_path, run, drafts=1)
+    c.rooms = {"one": (8, "small"), "two": (8, "small")}
+    await c.whole()
+    spans = [(a.started, a.ended) for d, a in c.machine.attempts.items() if Path(d).parents[2].name == "one"]
+
+    def on_one(at: float) -> int:
+        return sum(start is not None and end is not None and start <= at + 1 < end for start, end in spans)
+
+    again = [e for e in c.machine.starts if e.attempt > 1]
+    back = [e for e in again if e.host == "two"]
+    print(f"{len(again)} trials that one host lost: {len(back)} run again there, while all of the other was taken")
+    assert len(again) - len(back) > 3 and all(on_one(e.at) == 8 for e in back)
+    assert all(t.attempts <= 2 for t in c.trials()) and kept_titles(c) == GOOD
+    assert_sound(c)
+
+
+async def test_a_host_that_lost_a_trial_comes_last_and_is_better_than_none() -> None:
+    clock = VirtualClock()
+    machine = Machine(clock, measured({}))
+    hosts = [SimulatedHost(machine, 2, name, kind) for name, kind in (("a", "x"), ("b", "x"), ("c", "y"))]
+    fleet = Fleet([Post(host, _ground(Grounds("/n", Path("/p"), Path("/h")))) for host in hosts], clock)
+
+    def host_of(trial: int, kind: str = "x") -> str:
+        found = fleet.acquire(trial, kind)
+        return found.host if found is not None else ""
+
+    async def work() -> None:
+        await fleet.open()
+        assert host_of(1) == "a"
+        fleet.lost(1, "a")
+        fleet.release(1)
+        assert (host_of(2), host_of(3)) == ("a", "b")
+        fleet.release(2)
+        assert host_of(1) == "b", "although a is idle; c is of another kind"
+        fleet.release(1)
+        assert (host_of(4), host_of(5), host_of(6)) == ("a", "a", "b")
+        fleet.release(4)
+        assert host_of(1) == "a", "the only one that has something free"
+        fleet.release(1)
+        fleet.lost(1, "b")
+        fleet.release(6)
+        assert host_of(1) in "ab" and fleet.post("c").held == 0
+        assert host_of(7, "y") == "c"
+        fleet.lost(7, "c")
+        fleet.release(7)
+        assert host_of(7, "y") == "c", "no other host is of its kind"
+        await fleet.close()
+
+    await clock.run(work())
+
+
 # --- drained and lent -------------------------------------------------------------------------------
 
 
