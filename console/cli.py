@@ -139,7 +139,10 @@ def main() -> None:
     except Exception as error:
         if type(error).__module__ != "sqlite3":
             raise
-        click.echo(f"ratchet: cannot read the store: {error}\n  mend: `ratchet restore`", err=True)
+        from engine.store import faults
+
+        what, mend = faults.meaning(error)
+        click.echo(f"ratchet: cannot read the store: {what} ({error})\n  mend: {mend}", err=True)
         sys.exit(1)
 
 

@@ -22,6 +22,7 @@ from engine.clock import Clock
 from engine.errors import RatchetError
 from engine.inbox import Inbox, Request
 from engine.lock import Holder
+from engine.store import faults
 from engine.store.reading import Reader
 
 POLL_SECONDS = 0.05
@@ -116,16 +117,21 @@ class Feed:
         """Odd data or a vanished store is something to show, never an end: a later cycle tries again."""
         try:
             work()
-        except (sqlite3.Error, RatchetError, OSError) as error:
-            self._trouble(f"the store cannot be read: {error}")
+        except sqlite3.Error as error:
+            what, mend = faults.meaning(error)
+            self._trouble(f"the store cannot be read: {what} ({error})", mend)
+        except RatchetError as error:
+            self._trouble(error.message, error.mend)
+        except OSError as error:
+            self._trouble(f"the store cannot be read: {error}", "see that its disk is there: `ratchet doctor`")
         except Exception as error:  # a row that this version cannot understand
-            self._trouble(f"something in the store is not understood: {error!r}")
+            self._trouble(f"something in the store is not understood: {error!r}", "run `ratchet doctor`")
 
-    def _trouble(self, problem: str) -> None:
+    def _trouble(self, problem: str, mend: str) -> None:
         self._close()
         self._schedule.postpone("file", 1.0)  # not 20 times a second
         self._schedule.postpone("inbox", 1.0)
-        self._problem(problem, "run `ratchet doctor`")
+        self._problem(problem, mend)
 
     def _problem(self, problem: str, mend: str) -> None:
         if problem != self._outbox.state.problem:

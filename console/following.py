@@ -14,6 +14,7 @@ from console.state import (
     DetailRead,
     EventsRead,
     ExperimentsRead,
+    HostsRead,
     LogRead,
     ReadingsRead,
     SteeringRead,
@@ -24,7 +25,7 @@ from console.state import (
 )
 from console.steering import Steering
 from console.steering_source import SteeringSource
-from engine.store import reading
+from engine.store import reading, reading_hosts
 from engine.store.reading import CampaignRow, Reader
 
 FIRST_ROWS = 300
@@ -46,6 +47,7 @@ class StoreFollower:
         self._log = sources.LogFile(state_dir)
         self._marked = sources.MarkedCurves()
         self._steering = SteeringSource()
+        self._hosts = sources.Hosts()
         self._shown: tuple[object, ...] = ()
 
     def look(self, watch: Watch) -> None:
@@ -53,7 +55,7 @@ class StoreFollower:
         version = self._reader.data_version()
         if version != self._version:
             self._version = version
-            self._schedule.dirty |= {"facts", "detail", "stream", "curves", "readings", "steering"}
+            self._schedule.dirty |= {"facts", "detail", "stream", "curves", "readings", "hosts", "steering"}
         if self._schedule.changed("facts"):
             self._read_facts(self._reader.conn)
         campaign = self._outbox.state.campaign
@@ -62,6 +64,8 @@ class StoreFollower:
         conn = self._reader.conn
         if self._schedule.changed("steering"):
             self._say_steering(self._steering.now_and_then(conn, campaign))
+        if self._schedule.changed("hosts"):
+            self._read_hosts(conn)
         self._read_window(conn, campaign.id, watch.rows)
         if watch.panes:  # a screen that hides them all shows no selection either
             self._read_selection(conn, campaign, watch)
@@ -69,6 +73,12 @@ class StoreFollower:
             rows = tuple(reading.readings(conn))
             if rows != self._outbox.state.readings:
                 self._outbox.say(ReadingsRead(rows))
+
+    def _read_hosts(self, conn: sqlite3.Connection) -> None:
+        rows = self._hosts.read(conn)
+        if rows != self._outbox.state.hosts:
+            aside = reading_hosts.away_since(conn) if any(row.state == "away" for row in rows) else {}
+            self._outbox.say(HostsRead(rows, aside))
 
     def _read_facts(self, conn: sqlite3.Connection) -> None:
         campaign = reading.campaign(conn, self._name)

@@ -27,6 +27,7 @@ PACE = {
     "stream": 0.05,  # the engine writes it five times a second: looked at later, it would be late
     "curves": 1.0,
     "readings": 1.0,
+    "hosts": 1.0,
     "log": 0.5,
     "inbox": 0.2,
     "steering": 1.0,

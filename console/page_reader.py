@@ -15,7 +15,7 @@ from typing import Generic, Protocol, TypeVar
 
 from engine.clock import Clock
 from engine.errors import RatchetError
-from engine.store import reading
+from engine.store import faults, reading
 from engine.store.reading import CampaignRow, Reader
 
 POLL_SECONDS = 0.25
@@ -108,7 +108,11 @@ class PageReader(Generic[Wanted, Data]):
             self._look(wanted)
         except RatchetError as error:
             self._say(wanted, Trouble(error.message, error.mend))
-        except (sqlite3.Error, OSError) as error:
+        except sqlite3.Error as error:
+            self._close()
+            what, mend = faults.meaning(error)
+            self._say(wanted, Trouble(f"the store cannot be read: {what} ({error})", mend))
+        except OSError as error:
             self._close()
             self._say(wanted, Trouble(f"the store cannot be read: {error}", "run `ratchet doctor`"))
         except Exception as error:  # odd data is something to show, never an end

@@ -7,16 +7,17 @@ so that the screen need not look twice.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from console import event_words, sources
 from console.event_words import EventFilter, Said
 from console.staircase import RatchetView, Summary, staircase, summary
 from console.state import Curve, Detail
 from console.transcript import lines as transcript_lines
-from engine.store import reading, reading_money, reading_screens
+from engine.store import reading, reading_hosts, reading_money, reading_screens
 from engine.store.reading import CampaignRow, ReadingRow, TrialRow
+from engine.store.reading_hosts import HostRow, HostUse
 from engine.store.reading_money import Money
 from engine.store.reading_screens import BusyRow, DecisionRow, HistoryRow
 
@@ -205,21 +206,36 @@ class ComparisonPage:
 
 @dataclass(frozen=True, slots=True)
 class Machines:
-    """Readings by host and device, and what holds which of them; ``queued`` trials wait for a slot."""
+    """Readings by host and device, and what holds which of them; ``queued`` trials wait for a slot.
+
+    ``aside``: since when the hosts that were set aside are; ``uses``: what each host did for the campaign.
+    """
 
     readings: tuple[ReadingRow, ...]
     busy: tuple[BusyRow, ...]
     queued: int = 0
+    hosts: tuple[HostRow, ...] = ()
+    aside: Mapping[str, float] = field(default_factory=dict)
+    uses: Mapping[str, HostUse] = field(default_factory=dict)
 
 
 class HostsPage:
     def __init__(self) -> None:
         self._old: Machines | None = None
+        self._rows = sources.Hosts()
+        self._event = -1  # sums over all trials are made anew only when something has happened
+        self._aside: Mapping[str, float] = {}
+        self._uses: Mapping[str, HostUse] = {}
 
     def __call__(self, conn: sqlite3.Connection, campaign: CampaignRow, wanted: object) -> Machines:
+        hosts = self._rows.read(conn)
+        if (event := reading.last_event(conn)) != self._event:
+            self._event = event
+            self._uses = reading_hosts.uses(conn, campaign.id)
+            self._aside = reading_hosts.away_since(conn) if any(row.state == "away" for row in hosts) else {}
         found = Machines(
             tuple(reading.readings(conn)), tuple(reading_screens.busy(conn, campaign.id)),
-            reading_screens.queued(conn, campaign.id),
+            reading_screens.queued(conn, campaign.id), hosts, self._aside, self._uses,
         )  # fmt: skip
         if self._old is None or found != self._old:
             self._old = found

@@ -47,6 +47,10 @@ class ScreenKeys:
     def by_id(self, id_: str) -> Key:
         return next(key for key in self.all if key.id == id_)
 
+    def press(self, id_: str) -> str:
+        """The key that does it, in words."""
+        return self.by_id(id_).shown.split()[0]
+
 
 def _panes(group: str, names: tuple[str, ...]) -> tuple[Key, ...]:
     return tuple(Key(f"pane_{n}", (str(n),), what, group) for n, what in enumerate(names, 1))
@@ -95,8 +99,18 @@ COMPARISON = ScreenKeys(
 HOSTS = ScreenKeys(
     "hosts",
     "Hosts and devices",
-    (Key("open", ("enter", "i"), "open what runs on the device", "Hosts and devices", "enter", "open"),),
-)
+    (
+        Key("open", ("enter", "i"), "open what runs on the device; on a host: show or hide its devices",
+            "Hosts and devices", "enter", "open"),
+        Key("fold", ("f",), "every host in one line, or with its devices", "Hosts and devices", footer="fold all"),
+        Key("drain", ("D",), "drain the host: no more trials there (asks first)", "Hosts and devices",
+            footer="drain"),
+        Key("lend", ("l",), "lend the device, or the host, to others for some hours (asks)", "Hosts and devices",
+            footer="lend"),
+        Key("undrain", ("u",), "use a drained or lent host again (asks first)", "Hosts and devices",
+            footer="use again"),
+    ),
+)  # fmt: skip
 RATCHET = ScreenKeys(
     "ratchet",
     "The ratchet",

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from engine.store import reading, reading_money
 from engine.store.reading import CampaignRow, ExperimentRow, Reader, TrialRow
-from engine.store.reading_money import Money
+from engine.store.reading_money import Money, Used
 
 
 def dumps(data: object, indent: int | None = None) -> str:
@@ -64,7 +65,8 @@ def experiment_shape(row: ExperimentRow) -> dict[str, Any]:
     return {name: getattr(row, attribute) for name, attribute in EXPERIMENT.items()}
 
 
-def trial_shape(row: TrialRow) -> dict[str, Any]:
+def trial_shape(row: TrialRow, used: Used | None = None) -> dict[str, Any]:
+    used = used or Used()
     return {
         "id": row.id,
         "experiment": row.number,
@@ -82,7 +84,27 @@ def trial_shape(row: TrialRow) -> dict[str, Any]:
         "attempts": row.attempts,
         "started_at": row.started_at,
         "ended_at": row.ended_at,
+        "device_seconds": used.device_seconds,
+        "joules": used.joules,
     }
+
+
+def used_shape(used: Used) -> dict[str, Any]:
+    return {
+        "trials": used.trials,
+        "device_seconds": used.device_seconds,
+        "metered": used.metered,
+        "joules": used.joules,
+    }
+
+
+def waiting_words(rows: Sequence[TrialRow]) -> dict[str, list[str]]:
+    """By host: what its batch system says of each trial that it has not started yet."""
+    found: dict[str, list[str]] = {}
+    for row in rows:
+        if row.state == "launching" and row.said:
+            found.setdefault(row.host, []).append(row.said)
+    return found
 
 
 def campaign_shape(reader: Reader, row: CampaignRow, state: Path) -> dict[str, Any]:
@@ -123,6 +145,7 @@ def campaign_shape(reader: Reader, row: CampaignRow, state: Path) -> dict[str, A
         "running": [trial_shape(t) for t in running],
         "outcomes": reading.outcomes(reader.conn, row.id),
         "money": money_shape(reading_money.money(reader.conn, row.id), row),
+        "used": used_shape(reading_money.used(reader.conn, row.id)),
         "notes": [
             {"id": n.id, "text": n.text, "by": n.actor, "used_by": n.used_by}
             for n in reading.notes(reader.conn, row.id)

@@ -19,8 +19,9 @@ from console.charting import MOST_MARKS
 from console.plain_text import clean_lines
 from console.state import Curve, Detail, LogTail, StreamRead, listed
 from console.state import ExperimentsRead as Rows
-from engine.store import reading
+from engine.store import reading, reading_hosts
 from engine.store.reading import TrialRow
+from engine.store.reading_hosts import HostRow
 
 LOG_LINES = 400
 LOG_BYTES = 64 * 1024
@@ -60,6 +61,20 @@ def detail(conn: sqlite3.Connection, campaign: int, number: int, old: Detail | N
             found[DIFF_LINES:] = [f"... cut after {DIFF_LINES} lines; `ratchet diff {number}` prints all"]
         lines = tuple(line[:LINE_LIMIT] for line in found)
     return Detail(row, lines, trials)
+
+
+class Hosts:
+    """The table of hosts, taken apart only when a row of it was written."""
+
+    def __init__(self) -> None:
+        self._written: list[tuple[str, float]] | None = None
+        self._rows: tuple[HostRow, ...] = ()
+
+    def read(self, conn: sqlite3.Connection) -> tuple[HostRow, ...]:
+        written = reading_hosts.written(conn)
+        if written != self._written:
+            self._written, self._rows = written, tuple(reading_hosts.hosts(conn))
+        return self._rows
 
 
 class StreamTail:

@@ -18,8 +18,10 @@ from console.steering import Steering
 from engine.events import CampaignPaused, DecisionTaken, RequestAnswered, TrialEnded, Warned
 from engine.inbox import Request
 from engine.store.reading import CampaignRow, EngineRow, EventRow, ExperimentRow, ReadingRow, TrialRow
+from engine.store.reading_hosts import HostRow
 
 AWAITING = ("review", "keep_review")
+SENT = "your decision is sent"
 VISIBLE_SECONDS = 0.4  # how long a person must have seen what they decide on
 SILENT_SECONDS = 20.0  # four missed beats
 EVENTS_KEPT = 50
@@ -171,6 +173,14 @@ class ReadingsRead:
 
 
 @dataclass(frozen=True, slots=True)
+class HostsRead:
+    """``aside``: since when those that were set aside are."""
+
+    rows: tuple[HostRow, ...]
+    aside: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class CurvesRead:
     """``marked``: one curve for each marked experiment that has one; ``unmarked``: (number, why there is none)."""
 
@@ -216,7 +226,7 @@ class Noted:
 
 Update = (
     StoreSeen | StoreReplaced | CampaignRead | AliveSeen | ExperimentsRead | TrialsRead | EventsRead | DetailRead
-    | StreamRead | ReadingsRead | CurvesRead | LogRead | RequestsRead | SteeringRead | AwayRead | Noted
+    | StreamRead | ReadingsRead | HostsRead | CurvesRead | LogRead | RequestsRead | SteeringRead | AwayRead | Noted
 )  # fmt: skip
 
 
@@ -241,6 +251,8 @@ class State:
     detail: Detail | None = None
     stream: StreamRead | None = None
     readings: tuple[ReadingRow, ...] = ()
+    hosts: tuple[HostRow, ...] = ()
+    aside: Mapping[str, float] = field(default_factory=dict)  # host -> since when it is set aside
     live: Curve | None = None
     reference: Curve | None = None
     marked: tuple[Curve, ...] = ()
@@ -292,6 +304,8 @@ def reduce(state: State, update: Update) -> State:
             return replace(state, stream=update)
         case ReadingsRead(rows):
             return replace(state, readings=rows)
+        case HostsRead(rows, aside):
+            return replace(state, hosts=rows, aside=aside)
         case CurvesRead(live, reference, marked, unmarked):
             return replace(state, live=live, reference=reference, marked=marked, unmarked=unmarked)
         case LogRead(log):
@@ -394,6 +408,12 @@ def asked(request: Request) -> str:
             return f"stop trial {args.get('trial', '?')}"
         case "stop":
             return "stop the engine"
+        case "drain":
+            return f"drain {args.get('name', '?')}"
+        case "undrain":
+            return f"use {args.get('name', '?')} again"
+        case "lend":
+            return f"lend {args.get('device') or args.get('name', '?')} for {args.get('hours', '?')} h"
         case kind:
             return kind
 

@@ -10,12 +10,16 @@ from console.plain_text import clean, clean_lines
 from engine.store.reading import MessageRow
 
 MOST_LINES = 400  # of one block: a whole file in a tool's answer is in the diff too
+BEGINS = "system"  # the role of a conversation's first message, and of no other
+CUT = "— cut here: the engine stopped —"
 
 
 def lines(messages: Sequence[MessageRow]) -> list[str]:
     """Every line is free of terminal escapes and control characters."""
     found: list[str] = []
-    for message in messages:
+    for i, message in enumerate(messages):
+        if i and message.role == BEGINS:  # the next engine begins a draft anew that it finds half done
+            found += [CUT, ""]
         found.append(f"=== {clean(message.role)} ===")
         for heading, text in _blocks(message.content):
             found += [f"--- {clean(heading)} ---"] if heading else []

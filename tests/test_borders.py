@@ -16,8 +16,9 @@ PURE = {  # these decide; they touch nothing
     "engine/metrics.py", "engine/reported.py", "engine/report_parser.py", "engine/log_lines.py",
     "engine/result_files.py", "engine/metric_guess.py", "engine/variables.py", "engine/config_sections.py",
     "engine/config_source.py", "engine/review.py", "engine/fencing.py", "engine/condensing.py", "engine/proposers/duplicates.py",
-    "engine/utf8.py", "engine/metering.py", "engine/stages/pacing.py", "engine/runners/slurm_options.py",
+    "engine/utf8.py", "engine/device_query.py", "engine/metering.py", "engine/stages/pacing.py", "engine/runners/slurm_options.py",
     "engine/store/row_life.py", "engine/store/happening.py", "engine/store/timeline.py", "engine/store/scrubbing.py",
+    "engine/store/host_life.py",
     "engine/proposers/requests.py", "engine/proposers/partial_json.py", "engine/proposers/redaction.py",
     "engine/proposers/draft.py", "engine/proposers/edit_cost.py", "engine/proposers/written_paths.py",
     "engine/proposers/tool_definitions.py", "engine/proposers/tool_input.py",
@@ -40,7 +41,7 @@ CONSOLE_MAY = {
     "engine", "engine.store", "engine.store.reading", "engine.inbox", "engine.types", "engine.events", "engine.service",
     "engine.lock", "engine.clock", "engine.errors", "engine.config", "engine.config_sections", "engine.config_source",
     "engine.state_folder", "engine.store.reading_money", "engine.store.reading_screens", "engine.review",
-    "engine.store.reading_steering", "engine.store.reading_hosts", "engine.store.playback", "engine.store.recording", "engine.store.timeline",
+    "engine.store.reading_steering", "engine.store.reading_hosts", "engine.store.faults", "engine.store.playback", "engine.store.recording", "engine.store.timeline",
 }  # fmt: skip
 # Commands that do something once and end (init, doctor) need the parts that do it.
 COMMANDS_MAY = CONSOLE_MAY | {

@@ -22,6 +22,7 @@ from engine.state_folder import state_directory
 from engine.store.reading import Reader, last_event
 
 ANSWER_SECONDS = 10.0
+ABOUT = ("number", "name", "device")  # what tells one request of a kind from another
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -193,7 +194,7 @@ def ask(project: Path, kind: str, **args: object) -> str:
         raise NothingToDo("no campaign here yet", "start one with `ratchet run` or `ratchet`")
     inbox = inbox_of(project)
     for old in inbox.waiting(("asleep",)):
-        if old.kind == kind and old.args.get("number") == args.get("number"):
+        if old.kind == kind and all(old.args.get(what) == args.get(what) for what in ABOUT):
             inbox.withdraw(old.id, clock.now())  # said again, with what is seen now: one of them is enough
     request = inbox.ask(kind, actor(), clock.now(), **args)
     if lock.living(state) is None:

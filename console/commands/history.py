@@ -10,12 +10,12 @@ import click
 from console.formats import dollars
 from console.place import campaign_option, find_project, json_option, project_option, reader_of
 from console.plain_text import clean
-from console.shapes import campaign_shape, dumps, experiment_shape, money_shape, trial_shape
+from console.shapes import campaign_shape, dumps, experiment_shape, money_shape, trial_shape, used_shape
 from engine import lock
 from engine.errors import NothingToDo
 from engine.store import reading, reading_money
 from engine.store.reading import CampaignRow, ExperimentRow, Reader
-from engine.store.reading_money import Money
+from engine.store.reading_money import Money, Used
 
 
 def _when(at: float | None) -> str:
@@ -67,6 +67,8 @@ def status(path: str | None, campaign: str | None, as_json: bool) -> None:
         click.echo("  drafts without a score: " + ", ".join(f"{n} {k}" for k, n in shape["outcomes"].items()))
     if money := _money(reading_money.money(reader.conn, row.id), row):
         click.echo(f"  {money}")
+    if used := _used(reading_money.used(reader.conn, row.id)):
+        click.echo(f"  {used}")
     for note in shape["notes"]:
         if note["used_by"] is None:
             click.echo(f"  to the proposer, not yet read: {clean(note['text'])} ({clean(note['by'])})")
@@ -78,6 +80,12 @@ def status(path: str | None, campaign: str | None, as_json: bool) -> None:
             f"  running: trial {trial['id']} ({trial['purpose']}, #{trial['experiment'] or '-'})"
             f" on {trial['slot']}"
         )
+    for queued in reading.trials(reader.conn, row.id, open_only=True):
+        if queued.state == "launching" and queued.said:
+            click.echo(
+                f"  waiting: trial {queued.id} ({queued.purpose}, #{queued.number or '-'})"
+                f" on {queued.host}: {clean(queued.said)}"
+            )
     if shape["waiting_for_you"]:
         ids = ", ".join(f"#{n}" for n in shape["waiting_for_you"])
         click.echo(
@@ -104,6 +112,22 @@ def _money(money: Money, row: CampaignRow) -> str:
     if money.tokens.cached is not None:
         text += f"; {money.tokens.cached:.0%} of the input read from cache"
     return text
+
+
+def _used(used: Used) -> str:
+    """``devices: 3.20 device hours in 12 runs, 1.05 kWh in 10 of them``; nothing before a run has ended."""
+    if not used.trials:
+        return ""
+    runs = "1 run" if used.trials == 1 else f"{used.trials} runs"
+    text = f"devices: {used.device_seconds / 3600:.3g} device hours in {runs}"
+    if used.joules is not None:
+        of = "" if used.metered == used.trials else f" in {used.metered} of them"
+        text += f", {_energy(used.joules)}{of}"
+    return text
+
+
+def _energy(joules: float) -> str:
+    return f"{joules / 3.6e6:.3g} kWh" if joules >= 36_000 else f"{joules:.3g} J"
 
 
 @click.command(epilog="Examples: ratchet history --verdict keep   |   ratchet history --json | jq '.[].title'")
@@ -171,10 +195,11 @@ def show(number: int, project: str | None, campaign: str | None, transcript: boo
             "arithmetic": list(row.arithmetic),
             "parameters": row.parameters,
             "diff": reading.diff(reader.conn, found.id, number),
-            "trials": [trial_shape(t) for t in trials],
+            "trials": [trial_shape(t, reading_money.used_by(reader.conn, t.id)) for t in trials],
             "expected_effect": row.expected_effect,
             "refuted_by": row.refuted_by,
             "money": money_shape(reading_money.money_of(reader.conn, row.id)),
+            "used": used_shape(reading_money.used_of(reader.conn, row.id)),
         }
         click.echo(dumps(shape))
         return
@@ -191,13 +216,16 @@ def show(number: int, project: str | None, campaign: str | None, transcript: boo
         click.echo(f"  repairs #{row.repairs}")
     if cost := _money(reading_money.money_of(reader.conn, row.id), replace(found, limits={})):
         click.echo(f"  {cost}")
+    if used := _used(reading_money.used_of(reader.conn, row.id)):
+        click.echo(f"  {used}")
     for text in row.arithmetic:
         click.echo(f"  | {clean(text)}")
     for t in trials:
         result = f"{t.score:.6g}" if t.score is not None else (t.outcome or t.state)
+        drawn = reading_money.used_by(reader.conn, t.id).joules
         click.echo(
             f"  trial {t.id:>4}  {t.purpose:<9} seed {t.seed:<11} {result:>10}  {t.seconds:5.0f} s"
-            f"  {clean(t.detail)}"
+            f"  {f'{_energy(drawn)}  ' if drawn is not None else ''}{clean(t.detail)}"
         )
     if row.commit:
         click.echo(f"  commit {row.commit}")

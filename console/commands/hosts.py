@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from console.commands.engine import ask
-from console.formats import duration
+from console.hosts_listing import listing
 from console.place import campaign_option, find_project, json_option, project_option, reader_of
-from console.plain_text import clean
-from console.shapes import dumps
+from console.shapes import dumps, waiting_words
 from engine.clock import RealClock
-from engine.errors import NothingToDo
-from engine.store.reading import Reader
+from engine.errors import NothingToDo, RatchetError
+from engine.store.reading import Reader, readings, trials
 from engine.store.reading_hosts import HostRow, HostUse, uses
 from engine.store.reading_hosts import hosts as host_rows
+
+NEWER_FIELDS = {"clock_mhz": None, "throttle": None, "trouble": ""}  # than readings that an older engine left
 
 
 @click.group(
@@ -38,36 +42,24 @@ def hosts(ctx: click.Context, project: str | None, campaign: str | None, as_json
         return
     if not shapes:
         raise NothingToDo("no host was opened yet", "`ratchet` or `ratchet run` starts the engine")
-    for shape in shapes:
-        _show(shape)
-
-
-def _show(shape: dict[str, Any]) -> None:
-    cost = f"  ${shape['dollars']:.2f}" if shape["usd_per_hour"] or shape["dollars"] else ""
-    kinds = ", ".join(f"{n} of {clean(kind)}" for kind, n in shape["kinds"].items()) or "nothing seen yet"
-    click.echo(
-        f"{shape['name']:<16} {shape['sort']:<6} {shape['state']:<8} "
-        f"{shape['running']}/{shape['capacity']} running, {shape['ended']} ended, "
-        f"busy {duration(shape['busy_seconds'])}{cost}"
-    )
-    click.echo(f"  {kinds}")
-    if shape["reason"]:
-        click.echo(f"  {clean(shape['reason'])}" + (f"\n  mend: {clean(shape['mend'])}" if shape["mend"] else ""))
-    if shape["drained_by"]:
-        click.echo(f"  drained by {clean(shape['drained_by'])}; `ratchet hosts resume {shape['name']}`")
-    now = RealClock().now()
-    for device, until in shape["lent"].items():
-        if until > now:
-            click.echo(f"  {device or 'all of it'} lent for another {duration(until - now)}")
+    # A pipe gets whole lines, to be searched.
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
+    for line in listing(shapes, RealClock().now(), width):
+        click.echo(line)
 
 
 def host_shapes(reader: Reader, campaign: int, now: float) -> list[dict[str, Any]]:
     """What `hosts --json` prints (docs/json.md)."""
-    found = uses(reader.conn, campaign)
-    return [_shape(row, found.get(row.name, HostUse()), now) for row in host_rows(reader.conn)]
+    found, waiting = uses(reader.conn, campaign), waiting_words(trials(reader.conn, campaign, open_only=True))
+    read = readings(reader.conn)
+    return [
+        _shape(row, found.get(row.name, HostUse()), waiting.get(row.name, []), now)
+        | {"readings": [NEWER_FIELDS | one.data for one in read if one.host == row.name]}
+        for row in host_rows(reader.conn)
+    ]
 
 
-def _shape(row: HostRow, use: HostUse, now: float) -> dict[str, Any]:
+def _shape(row: HostRow, use: HostUse, waiting: list[str], now: float) -> dict[str, Any]:
     state = row.state
     if state == "ready" and row.lent.get("", 0.0) > now:
         state = "lent"
@@ -83,6 +75,7 @@ def _shape(row: HostRow, use: HostUse, now: float) -> dict[str, Any]:
         "devices": row.devices,
         "capacity": row.capacity,
         "running": use.running,
+        "waiting": waiting,
         "ended": use.ended,
         "busy_seconds": use.seconds,
         "dollars": use.spent / 1e9,
@@ -94,8 +87,35 @@ def _shape(row: HostRow, use: HostUse, now: float) -> dict[str, Any]:
     }
 
 
+def _stored(ctx: click.Context) -> list[HostRow]:
+    """For completion, which has nothing to say where there is no project or no store."""
+    above = ctx.parent.params.get("project") if ctx.parent is not None else None
+    try:
+        return host_rows(reader_of(find_project(ctx.params.get("project") or above)).conn)
+    except (RatchetError, OSError):
+        return []
+
+
+def _names(ctx: click.Context, param: click.Parameter, begun: str) -> list[str]:
+    return [row.name for row in _stored(ctx) if row.name.startswith(begun)]
+
+
+def _devices(ctx: click.Context, param: click.Parameter, begun: str) -> list[CompletionItem]:
+    """Of the host that was named, if one was."""
+    named = ctx.params.get("name")
+    found = [d for row in _stored(ctx) if named in (None, row.name) for d in row.devices]
+    return [
+        CompletionItem(str(d["uuid"]), help=f"gpu{d['index']}, {d['name']}")
+        for d in found
+        if str(d["uuid"]).startswith(begun)
+    ]
+
+
+name_argument = click.argument("name", shell_complete=_names)
+
+
 @hosts.command(epilog="Example: ratchet hosts drain box1")
-@click.argument("name")
+@name_argument
 @project_option
 @click.pass_obj
 def drain(above: str | None, name: str, project: str | None) -> None:
@@ -104,7 +124,7 @@ def drain(above: str | None, name: str, project: str | None) -> None:
 
 
 @hosts.command(epilog="Example: ratchet hosts resume box1")
-@click.argument("name")
+@name_argument
 @project_option
 @click.pass_obj
 def resume(above: str | None, name: str, project: str | None) -> None:
@@ -112,11 +132,18 @@ def resume(above: str | None, name: str, project: str | None) -> None:
     click.echo(ask(find_project(project or above), "undrain", name=name))
 
 
+hosts.add_command(resume, "undrain")  # what the keys call it
+
+
 @hosts.command(epilog="Example: ratchet hosts lend box1 --hours 2 --device GPU-5b1c")
-@click.argument("name")
+@name_argument
 @click.option("--hours", type=click.FloatRange(min=0, min_open=True), required=True, help="For how long.")
 @click.option(
-    "--device", default="", metavar="UUID", help="Only this device (the beginning of its UUID is enough)."
+    "--device",
+    default="",
+    metavar="UUID",
+    shell_complete=_devices,
+    help="Only this device: its UUID, the beginning of it, or gpu0 as `ratchet hosts` calls it.",
 )
 @project_option
 @click.pass_obj

@@ -10,8 +10,9 @@ import sqlite3
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
+from console.keymap import press
 from console.layout import Layout
-from console.state import State, View, asked, selected, why_not_decide
+from console.state import SENT, State, View, asked, selected, why_not_decide
 from engine.clock import Clock
 from engine.errors import RatchetError
 from engine.inbox import Request
@@ -117,6 +118,14 @@ class Asking:
             if request.state != "done":
                 self._decided.pop(request.id, None)
 
+    def _sent(self) -> str:
+        """Why what is selected is not decided once more: this console did so, in this very revision."""
+        number = selected(self.state, self.view)
+        row = self.state.listed.get(number) if number is not None else None
+        if row is not None and (row.number, row.revision) in self._decided.values():
+            return SENT
+        return ""
+
     def _why_not(self) -> str:
         number = selected(self.state, self.view)
         for request in self.state.requests:
@@ -195,7 +204,8 @@ class Asking:
 
         self._question(
             "Stop the engine?",
-            "Running trials are ended and queue again for the next start. q would leave it running.",
+            "Running trials are ended and queue again for the next start. "
+            f"{press('detach')} would leave it running.",
             stop,
         )
 
@@ -215,6 +225,13 @@ class Asking:
 
         self.say(before)
         self.run_worker(run(), exclusive=False)
+
+    def file_request(self, kind: str, done: str, **args: object) -> None:
+        """What a further screen asks for."""
+        self._file(lambda: self.desk.ask(kind, **args), done)
+
+    def put_question(self, question: str, consequence: str, yes: Callable[[], None]) -> None:
+        self._question(question, consequence, yes)
 
     def _question(self, question: str, consequence: str, yes: Callable[[], None]) -> None:
         from console.screens.confirm import ConfirmScreen

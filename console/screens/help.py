@@ -12,17 +12,23 @@ from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from console import screen_keys
-from console.keymap import Key, groups
+from console.keymap import Key, groups, press
 from console.screen_keys import ScreenKeys
 
-WORDS = (
-    ("▲ keep", "measured better, and merged onto the campaign's branch"),
-    ("· discard", "not better, by the arithmetic in pane 2"),
-    ("✗ crash  ! invalid", "came to no score; never counted as one"),
-    ("◆ review?  keep?", "waits for you: look at it (enter), then a or r"),
-    ("⚑ pinned  ✉ message", "by a person, in every console (p); to the proposer (m)"),
-    ("effect ±", "improvement over the incumbent with its 90 % interval; + is better whatever the goal"),
-)
+
+def words() -> tuple[tuple[str, str], ...]:
+    """The signs on the screen and what they say; keys as this person has them."""
+    decide = f"{press('accept')} or {press('reject')}"
+    return (
+        ("▲ keep", "measured better, and merged onto the campaign's branch"),
+        ("· discard", f"not better, by the arithmetic in pane {press('pane_2')}"),
+        ("✗ crash  ! invalid", "came to no score; never counted as one"),
+        ("◆ review?  keep?", f"waits for you: look at it ({press('open')}), then {decide}"),
+        ("⚑ pinned", f"by a person, in every console ({press('pin')})"),
+        ("✉ message", f"to the proposer ({press('message')})"),
+        ("? unknown", f"a trial whose host does not answer; it is looked for again ({press('hosts')} shows why)"),
+        ("effect ±", "improvement over the incumbent with its 90 % interval; + is better whatever the goal"),
+    )
 
 
 def help_text(here: ScreenKeys | None = None) -> Content:
@@ -36,8 +42,9 @@ def help_text(here: ScreenKeys | None = None) -> Content:
     for group, keys in ordered:
         parts += [(f"{group}\n", "bold"), *((_told(key), "") for key in keys), "\n"]
     parts.append(("Signs\n", "bold"))
-    parts += [(f"  {sign:<20} {what}\n", "") for sign, what in WORDS]
-    parts.append("\n  Leaving (q, or closing the terminal) never decides anything and never stops the engine.")
+    parts += [(f"  {sign:<20} {what}\n", "") for sign, what in words()]
+    leaving = f"Leaving ({press('detach')}, or closing the terminal)"
+    parts.append(f"\n  {leaving} never decides anything and never stops the engine.")
     return Content.assemble(*parts)
 
 

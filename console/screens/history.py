@@ -11,6 +11,7 @@ from textual.binding import BindingType
 from console import history_filter, history_view
 from console.charting import toggle_mark
 from console.history_view import HistoryView, Table
+from console.keymap import press
 from console.layout import Rect
 from console.page_reader import Loader
 from console.page_sources import HistoryPage
@@ -76,7 +77,8 @@ class HistoryScreen(FilterScreen):
             )
         texts = [("No experiments yet.", "bold")]
         if self.live.state.alive is False:
-            texts.append(("No engine runs: S on the live screen starts it, or `ratchet start`.", ""))
+            key = press("start_engine")
+            texts.append((f"No engine runs: {key} on the live screen starts it, or `ratchet start`.", ""))
         else:
             texts.append(("The first row comes by itself, as soon as one is proposed.", ""))
         return page_parts.told(texts, width)

@@ -27,7 +27,7 @@ from console.screens.news import News
 from console.screens.offers import Offers
 from console.screens.opening import Opening
 from console.screens.steering_keys import SteeringKeys
-from console.state import VISIBLE_SECONDS, Noted, RequestsRead, State, View, reduce, selected, why_not_decide
+from console.state import VISIBLE_SECONDS, Noted, RequestsRead, State, View, reduce, selected
 from console.widgets import (
     diff_view,
     experiment_list,
@@ -178,7 +178,7 @@ class LiveScreen(Asking, SteeringKeys, News, Opening, Offers, ChartKeys, DiffKey
         self.feed.watch(Watch(View(cursor=self.view.cursor), frozenset(self.plan.panes), rows, self.mine, marked))
 
     def _guards(self) -> str:
-        return why_not_decide(self.state, self.view, self.clock.monotonic(), self.plan.panes)
+        return self._sent() or self._why_not()
 
     def _ask_for_chart(self) -> None:
         place = self.plan.panes.get(Pane.CHART)

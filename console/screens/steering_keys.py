@@ -268,7 +268,8 @@ class SteeringKeys:
             self._question(
                 f"Step the ratchet back to #{number}?",
                 f"Left behind, though kept in the history:\n{listed}{more}\n"
-                "The branch gets a new commit with the files as they were. Nothing is deleted; u cannot undo it.",
+                "The branch gets a new commit with the files as they were. Nothing is deleted; "
+                f"{press('undo')} cannot undo it.",
                 lambda: self._file(
                     lambda: self.desk.ask("step_back", number=number), f"step back to #{number} sent"
                 ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from console.formats import fit, width_of
 from console.keymap import press
 from console.plain_text import clean
-from console.state import Listed
+from console.state import SENT, Listed
 from console.steering import unanswered
 from console.widgets.lines import Line, Scene
 
@@ -45,6 +45,8 @@ def _keys(scene: Scene, row: Listed, width: int) -> Line:
             told = " asked before this engine started: "
             told += f"{press('confirm_asleep')} still do it, {press('undo')} withdraw"
         return Line(((fit(f" {asked[-1].kind} #{row.number}:{told}", width), "alarm"),))
+    if scene.why_not == SENT:
+        return Line(((fit(f" #{row.number}: {SENT}", width), "alarm"),))
     if scene.why_not:
         return Line(((fit(f" #{row.number} waits: {what}  {scene.why_not}", width), "warn"),))
     edit = f"   {press('edit')} edit" if row.state == "review" else ""

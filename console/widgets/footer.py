@@ -5,8 +5,11 @@ from __future__ import annotations
 from console.formats import width_of
 from console.keymap import BY_ID
 from console.layout import DECIDING
+from console.state import SENT
 from console.steering import RECENT_SECONDS, autopilot
 from console.widgets.lines import Line, Scene, Span
+
+DECISIONS = ("accept", "reject", "edit")
 
 
 def inputs(scene: Scene) -> tuple[object, ...]:
@@ -35,7 +38,10 @@ def keys(scene: Scene) -> list[tuple[str, str, str]]:
         found.append(("undo", "withdraw", ""))
     if state.awaiting:
         off = scene.why_not if view.focus in DECIDING else ""
-        if view.focus in DECIDING:
+        asked = any(r.kind in DECISIONS and r.args.get("number") == scene.number for r in state.requests)
+        if asked or scene.why_not == SENT:
+            pass  # the bar over it says so; what is sent is not offered once more
+        elif view.focus in DECIDING:
             found += [("accept", "accept", off), ("reject", "reject", off)]
             row = state.listed.get(scene.number) if scene.number is not None else None
             if row is not None and row.state == "review":

@@ -1,34 +1,34 @@
-"""Hosts and their devices: how busy they are, since when, with what, and who else is on them. Pure painters."""
+"""Hosts and their devices: how each stands, how busy it is, with what, and who else is on it. Pure painters.
+
+Troubled hosts come first. A host is folded into one line with a cell for each device, or shows its devices and the
+trials that share one.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from console.formats import bar, duration, fit, one_or_more, width_of
+from console import host_words
+from console.formats import dollars, duration, fit, one_or_more, width_of, wrap
+from console.host_spots import Device, Folds, Place, Spot, index, spots
+from console.host_words import aged, duty
 from console.page_sources import Machines
 from console.plain_text import clean
+from console.widgets import device_lines
+from console.widgets.device_lines import STALE_SECONDS, number_of
 from console.widgets.lines import Line, Span, two_sided
 from console.widgets.page_parts import sparkline
-from console.widgets.slot_table import STALE_SECONDS
 from engine.store.reading import ReadingRow
+from engine.store.reading_hosts import HostRow
 from engine.store.reading_screens import BusyRow
 
 WIDE = 132  # columns from which a device needs one line
 SAMPLE_SECONDS = 5.0
 SAMPLES = 60  # five minutes
+MOST_WORDS = 3  # lines that say what is wrong with a host
 _RUNS = re.compile("[· ]+|[^· ]+")
-
-
-@dataclass(frozen=True, slots=True)
-class Device:
-    """``reading`` None: nothing is known of it but what runs there."""
-
-    host: str
-    device: str
-    reading: ReadingRow | None
-    busy: tuple[BusyRow, ...]
 
 
 @dataclass(slots=True)
@@ -39,7 +39,7 @@ class Recent:
 
     def note(self, readings: Sequence[ReadingRow]) -> None:
         for row in readings:
-            busy = _number(row.data.get("utilisation"))
+            busy = number_of(row, "utilisation")
             if busy is None or not abs(row.at) < 1e12:
                 continue
             slot = int(row.at // SAMPLE_SECONDS)
@@ -53,97 +53,225 @@ class Recent:
         return [kept.get(slot) for slot in range(last - SAMPLES + 1, last + 1)]
 
 
-def devices(of: Machines) -> list[Device]:
-    """By host, the host's devices by name; a trial without devices stands at its host's CPU."""
-    readings = {(row.host, row.device): row for row in of.readings}
-    running: dict[tuple[str, str], list[BusyRow]] = {}
-    for one in of.busy:
-        for device in one.devices or ("cpu",):
-            running.setdefault((one.host, device), []).append(one)
-    keys = sorted({*readings, *running}, key=lambda key: (key[0], key[1] == "cpu", key[1]))
-    return [Device(*key, readings.get(key), tuple(running.get(key, ()))) for key in keys]
+# --- the table -----------------------------------------------------------------------------------------
 
 
-def body(of: Machines, recent: Recent, cursor: int, now: float, width: int, height: int) -> list[Line]:
-    """Each host under its head, its devices below; the device under the cursor is always in sight."""
-    lines: list[Line] = []
-    first = last = 0
-    host = None
-    for i, device in enumerate(devices(of)):
-        if device.host != host:
-            host = device.host
-            lines += ([Line(())] if lines else []) + [_host(of, host, now, width)]
-        shown = _device(device, recent.line((device.host, device.device), now), now, width)
-        if i == cursor:
-            shown = [Line(one.spans, "cursor") for one in shown]
-            first, last = len(lines), len(lines) + len(shown)
-        lines += shown
-    top = max(0, last - height) if last > height else 0
-    if top and first <= 2:
-        top = 0
-    return lines[top : top + height]
+class _Painting:
+    """One paint: what every line of it needs."""
 
+    def __init__(self, of: Machines, recent: Recent, folds: Folds, now: float, width: int) -> None:
+        self.of, self.recent, self.folds, self.now, self.width = of, recent, folds, now, width
+        self.rows = {row.name: row for row in of.hosts}
+        self.names = host_words.device_names(of.hosts)
+        self.order = {key: i for i, key in enumerate(self.names)}
+        self.readings: dict[str, list[ReadingRow]] = {}
+        for row in of.readings:
+            self.readings.setdefault(row.host, []).append(row)
+        shown = {*self.rows, *self.readings, *(one.host for one in of.busy)}
+        self.broad = min(20, max((width_of(clean(name)) for name in shown), default=0))
 
-def _host(of: Machines, host: str, now: float, width: int) -> Line:
-    rows = [row for row in of.readings if row.host == host]
-    trials = [one for one in of.busy if one.host == host]
-    gpus = sum(row.device != "cpu" for row in rows)
-    told = one_or_more(gpus, "GPU") if gpus else "CPU only" if rows else "no readings"
-    told += f" · {one_or_more(len(trials), 'trial')}"
-    wrapped = sorted({clean(one.containment) for one in trials if one.containment})
-    right: list[Span] = [(f"in {', '.join(wrapped)} ", "faint")] if wrapped else []
-    newest = max((row.at for row in rows), default=None)
-    if newest is not None and now - newest > STALE_SECONDS:
-        right.append((f"silent for {_aged(now - newest)} ", "warn"))
-    return two_sided([(f" {clean(host) or '?'} ", "strong"), (told, "dim")], right, width, "quiet")
+    def height(self, spot: Spot, first: bool) -> int:
+        if spot.trial is not None:
+            return 1
+        if spot.device is not None:
+            return 1 if self.width >= WIDE else 2
+        gap = 0 if first or self.folds.folded(spot.place.host) else 1
+        return gap + 1 + len(self.words(spot.place.host))
 
+    def lines(self, spot: Spot, first: bool) -> list[Line]:
+        if spot.trial is not None:
+            return [self.trial(spot.trial)]
+        if spot.device is not None:
+            return self.device(spot.device)
+        folded = self.folds.folded(spot.place.host)
+        head = self.folded(spot.place.host) if folded else self.head(spot.place.host)
+        return [*([] if first or folded else [Line(())]), head, *self.words(spot.place.host)]
 
-def _device(device: Device, recent: list[float | None], now: float, width: int) -> list[Line]:
-    row = device.reading
-    age = now - row.at if row is not None else 0.0
-    stale = age > STALE_SECONDS
-    wide = width >= WIDE
-    name_width = 26 if width >= 100 else max(8, min(24, width - 52))
-    named = clean(str(row.data.get("name") or device.device)) if row is not None else clean(device.device)
-    spans: list[Span] = [("  ", ""), (fit(named, name_width) + " ", "faint" if stale else "")]
-    spans += _measures(row, stale)
-    if row is not None and stale:
-        spans.append((f"  {_aged(age)} old", "warn"))
-    foreign = _number(row.data.get("foreign")) if row is not None else None
-    second: list[Span] = [("  ", "")] if not wide else []
-    points = sparkline(recent, min(SAMPLES, width // 3) if not wide else 30)
-    second += [(part, "faint" if stale or part[0] in "· " else "good") for part in _RUNS.findall(points)]
-    second.append(("  ", ""))
-    second += _work(device.busy, now)
-    if foreign and not stale:
-        others = "1 process" if foreign == 1 else f"{int(foreign)} processes"
-        second.append((f"  {others} not ours", "warn"))
-    if wide:
+    # --- hosts ---
+
+    def words(self, host: str) -> list[Line]:
+        """What is wrong with it, and what mends it."""
+        found = duty(self.rows.get(host), self.of.aside, self.now)
+        room = max(10, self.width - 5)
+        lines = []
+        if not found.works and found.why:
+            told = found.why + (f"; {found.mend}" if found.mend else "")
+            lines = [Line((("    ", ""), (part, "warn"))) for part in list(wrap(told, room))[:MOST_WORDS]]
+        worse = {clean(str(row.data["trouble"])) for row in self.readings.get(host, ()) if row.data.get("trouble")}
+        if worse:
+            lines.append(Line((("    ", ""), (fit(f"readings: {min(worse)}", room), "faint"))))
+        return lines
+
+    def standing(self, host: str) -> list[Span]:
+        row = self.rows.get(host)
+        found = duty(row, self.of.aside, self.now)
+        if found.word:
+            return [(f" {found.word}", found.style)]
+        newest = max((one.at for one in self.readings.get(host, ())), default=None)
+        if newest is not None and self.now - newest > STALE_SECONDS:
+            return [(f" silent for {aged(self.now - newest)}", "warn")]
+        if row is None and self.of.hosts:
+            return [(" not in ratchet.toml", "warn")]
+        lent = host_words.lent_devices(row, self.now)
+        return [(f" {one_or_more(len(lent), 'device')} lent", "warn")] if lent else []
+
+    def slots(self, host: str) -> str:
+        row = self.rows.get(host)
+        held = sum(one.host == host for one in self.of.busy)
+        return f"{held}/{row.capacity}" if row is not None and row.capacity else str(held)
+
+    def head(self, host: str) -> Line:
+        row = self.rows.get(host)
+        gpus = sum(one.device != "cpu" for one in self.readings.get(host, ()))
+        told = [{"local": "this machine"}.get(row.sort, clean(row.sort))] if row is not None else []
+        told.append(one_or_more(gpus, "GPU") if gpus else _hardware(row))
+        held = sum(one.host == host for one in self.of.busy)
+        slots = row is not None and row.capacity
+        told.append(f"{self.slots(host)} slots busy" if slots else one_or_more(held, "trial"))
+        use = self.of.uses.get(host)
+        right = []
+        if use is not None and use.ended:
+            right.append(f"{one_or_more(use.ended, 'trial')} ended")
+            right.append(f"busy {duration(use.seconds)}")
+        if (use is not None and use.spent) or (row is not None and row.usd_per_hour):
+            right.append(dollars(use.spent if use is not None else 0))
+        kind = clean((row.containment if row is not None else "").partition(":")[0])
+        right += [kind] if kind else []
+        left: list[Span] = [
+            (f" {clean(host) or '?'} ", "strong"),
+            *self.standing(host),
+            ("  " + " · ".join(part for part in told if part), "dim"),
+        ]
+        used = sum(width_of(text) for text, _ in left)
+        aside = f"  {' · '.join(right)} " if right else ""
+        fits = used + width_of(aside) <= self.width  # what is wrong goes before what it did
+        return two_sided(left, [(aside, "faint")] if aside and fits else [], self.width, "quiet")
+
+    def folded(self, host: str) -> Line:
+        readings = list(self.readings.get(host, ()))
+        held = [one for one in self.of.busy if one.host == host]
+        spans: list[Span] = [
+            (f" {fit(clean(host) or '?', self.broad)} ", "strong"),
+            (f"{self.slots(host):>5}  ", "dim"),
+        ]
+        if not duty(self.rows.get(host), self.of.aside, self.now).word:
+            readings.sort(key=lambda one: self.order.get((one.host, one.device), len(self.order)))
+            spans += [*device_lines.together(readings, self.now), (" ", "")]
+        spans += self.standing(host)
         used = sum(width_of(text) for text, _ in spans)
-        return [Line((*spans, (" " * max(2, 88 - used), ""), *second))]
-    if width < 72:  # the line of the last minutes would push out what runs
-        second = [("    ", ""), *_work(device.busy, now), *second[-1:][: bool(foreign)]]
-    return [Line(tuple(spans)), Line(tuple(second))]
+        lost = sum(one.attempt == "unknown" for one in held)
+        numbers = sorted({one.number for one in held if one.number is not None})
+        told = "  " + (f"{lost} unknown  " if lost else "") + " ".join(f"#{n}" for n in numbers)
+        room = self.width - used - 1
+        spans.append((fit(told, room) if room > 8 else "", "warn" if lost else "live"))
+        return Line(tuple(spans))
+
+    # --- devices and trials ---
+
+    def device(self, device: Device) -> list[Line]:
+        row, width, now = device.reading, self.width, self.now
+        old = row is not None and device_lines.stale(row, now)
+        wide = width >= WIDE
+        name_width = 26 if width >= 100 else max(8, min(24, width - 52))
+        short = clean(self.names.get((device.host, device.device), ""))
+        named = clean(device.device) if row is None else clean(str(row.data.get("name") or device.device))
+        spans: list[Span] = [
+            ("  ", ""),
+            (fit(f"{short} {named}".strip(), name_width) + " ", "faint" if old else ""),
+        ]
+        spans += _measures(row, now)
+        if row is not None and old:
+            spans.append((f"  {aged(now - row.at)} old", "warn"))
+        second = self._doing(device, wide)
+        if wide:
+            used = sum(width_of(text) for text, _ in spans)
+            return [Line((*spans, (" " * max(2, 88 - used), ""), *second))]
+        return [Line(tuple(spans)), Line(tuple(second))]
+
+    def _doing(self, device: Device, wide: bool) -> list[Span]:
+        """The last minutes, and what runs there."""
+        row, now = device.reading, self.now
+        old = row is not None and device_lines.stale(row, now)
+        work = [(one_or_more(len(device.busy), "trial"), "dim")] if device.device == "cpu" and device.busy else []
+        work = work or _work(device.busy, now)
+        lent = host_words.lent_devices(self.rows.get(device.host), now).get(device.device, "")
+        aside: list[Span] = [(f"  lent until {lent}", "warn")] if lent else []
+        if (foreign := number_of(row, "foreign")) and not old:
+            others = "1 process" if foreign == 1 else f"{int(foreign)} processes"
+            aside.append((f"  {others} not ours", "warn"))
+        if not wide and self.width < 72:  # the line of the last minutes would push out what runs
+            return [("    ", ""), *work, *aside]
+        recent = self.recent.line((device.host, device.device), now)
+        points = sparkline(recent, 30 if wide else min(SAMPLES, self.width // 3))
+        found: list[Span] = [] if wide else [("  ", "")]
+        found += [(part, "faint" if old or part[0] in "· " else "good") for part in _RUNS.findall(points)]
+        return [*found, ("  ", ""), *work, *aside]
+
+    def trial(self, one: BusyRow) -> Line:
+        lost = one.attempt == "unknown"
+        who = f"#{one.number}" if one.number is not None else "baseline"
+        spans: list[Span] = [
+            ("    ? " if lost else "    ► " if one.state == "running" else "    › ", "warn" if lost else "live"),
+            (fit(clean(one.slot), 8) + " ", "dim"),
+            (fit(who, 9), "live"),
+            (f"{clean(one.purpose)}, seed {one.seed}, ", ""),
+        ]
+        if lost:
+            told = host_words.unknown(one.host, self.rows.get(one.host), self.of.aside, self.now)
+            return Line((*spans, (told, "warn")))
+        return Line((*spans, *_since(one, self.now)))
 
 
-def _measures(row: ReadingRow | None, stale: bool) -> list[Span]:
+def body(
+    of: Machines, recent: Recent, at: Place | None, folds: Folds, now: float, width: int, height: int
+) -> list[Line]:
+    """The lines in sight; the cursor's are among them, and only those in sight are painted."""
+    found = spots(of, folds, now)
+    painting = _Painting(of, recent, folds, now, width)
+    tops, total = [], 0
+    for i, spot in enumerate(found):
+        tops.append(total)
+        total += painting.height(spot, i == 0)
+    cursor = index(found, at)
+    last = tops[cursor + 1] if cursor + 1 < len(tops) else total
+    top = max(0, last - height)
+    lines: list[Line] = []
+    for i, spot in enumerate(found):
+        end = tops[i + 1] if i + 1 < len(tops) else total
+        if end <= top or tops[i] >= top + height:
+            continue
+        shown = painting.lines(spot, i == 0)
+        if i == cursor:
+            shown = [Line(one.spans, "cursor") if one.spans else one for one in shown]
+        lines += shown[max(0, top - tops[i]) :]
+    return lines[:height]
+
+
+def tall(of: Machines, now: float, width: int) -> int:
+    """Lines that everything takes, unfolded."""
+    painting = _Painting(of, Recent(), Folds(), now, width)
+    return sum(painting.height(spot, i == 0) for i, spot in enumerate(spots(of, Folds(), now)))
+
+
+def _hardware(row: HostRow | None) -> str:
+    kinds = list(row.kinds) if row is not None else []
+    if len(kinds) > 1:
+        return f"{len(kinds)} kinds of slots"
+    return clean(kinds[0].partition(",")[0])[:40] if kinds else "CPU only"
+
+
+def _measures(row: ReadingRow | None, now: float) -> list[Span]:
     if row is None:
         return [("no reading yet", "faint")]
-    plain = "faint" if stale else ""
-    data = row.data
-    spans: list[Span] = []
-    busy = _number(data.get("utilisation"))
-    if busy is not None:
-        spans += [(bar(busy / 100, 8), "faint" if stale else "good_bar"), (f" {min(busy, 9999):3.0f} %", plain)]
-    used, total = _number(data.get("memory_used_mb")), _number(data.get("memory_total_mb"))
-    if used is not None and total:
-        full = used > 0.95 * total and not stale
-        spans.append((f"  {used / 1024:5.1f}/{total / 1024:.0f} GB", "warn" if full else plain))
-    if (watts := _number(data.get("power_w"))) is not None:
-        spans.append((f"  {watts:3.0f} W", plain))
-    if (heat := _number(data.get("temperature_c"))) is not None:
-        spans.append((f"  {heat:2.0f} °C", plain if heat < 85 or stale else "bad"))
-    return spans or [("it says nothing of itself", "faint")]
+    return device_lines.measures(row, now) or [("it says nothing of itself", "faint")]
+
+
+def _since(one: BusyRow, now: float) -> list[Span]:
+    said = clean(one.said)
+    if one.started_at is None:
+        return [(said or one.state, "warn" if said.startswith("PENDING") else "faint")]
+    took = duration(max(0.0, now - one.started_at))
+    return [(took, ""), (f"  {said}" if said else "", "faint")]
 
 
 def _work(busy: Sequence[BusyRow], now: float) -> list[Span]:
@@ -153,26 +281,40 @@ def _work(busy: Sequence[BusyRow], now: float) -> list[Span]:
     for one in busy[:2]:
         who = f"#{one.number}" if one.number is not None else "baseline"
         took = f" {duration(max(0.0, now - one.started_at))}" if one.started_at is not None else f" {one.state}"
-        spans += [(f"{who} ", "live"), (f"{clean(one.purpose)}, seed {one.seed},{took}  ", "")]
+        spans += [(f"{who} ", "live"), (f"{clean(one.purpose)}, seed {one.seed},", "")]
+        spans.append((" unknown  ", "warn") if one.attempt == "unknown" else (f"{took}  ", ""))
     if len(busy) > 2:
         spans.append((f"+{len(busy) - 2} more", "dim"))
     return spans
 
 
-def _aged(seconds: float) -> str:
-    """Whole minutes: an age that counts seconds is sent every second."""
-    if seconds < 60:
-        return "seconds"
-    return f"{seconds // 60:.0f} min" if seconds < 3600 else duration(seconds)
-
-
-def _number(value: object) -> float | None:
-    ok = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e12
-    return float(value) if ok else None  # type: ignore[arg-type]
-
-
-def spoken(of: Machines) -> Mapping[str, int]:
-    """Hosts, GPUs, running and queued trials, for the head."""
-    hosts = {row.host for row in of.readings} | {one.host for one in of.busy}
+def totals(of: Machines, now: float) -> list[Span]:
+    """Hosts and those set aside, GPUs, slots and what waits for one, what an hour costs: for the head."""
+    hosts = {row.name for row in of.hosts} | {row.host for row in of.readings} | {one.host for one in of.busy}
     gpus = sum(row.device != "cpu" for row in of.readings)
-    return {"host": len(hosts), "GPU": gpus, "trial": len(of.busy), "queued": of.queued}
+    troubled = [found for row in of.hosts if not (found := duty(row, of.aside, now)).works]
+    parts: list[Span] = [(one_or_more(len(hosts), "host"), "dim")]
+    for rank, word, style in (
+        (host_words.AWAY, "set aside", "bad"), (host_words.DRAINED, "drained", "warn"),
+        (host_words.LENT, "lent", "warn"), (host_words.OPENING, "being opened", "dim"),
+    ):  # fmt: skip
+        if count := sum(one.rank == rank for one in troubled):
+            parts.append((f"{count} {word}", style))
+    room = host_words.capacity(of.hosts, now)
+    open_ = {row.name for row in of.hosts if host_words.in_service(row, now)}
+    if room:
+        parts.append((f"{sum(one.host in open_ for one in of.busy)} of {one_or_more(room, 'slot')} busy", "dim"))
+    else:
+        parts.append((f"{one_or_more(len(of.busy), 'trial')} running", "dim"))
+    if lost := sum(one.attempt == "unknown" for one in of.busy):
+        parts.append((f"{one_or_more(lost, 'trial')} unknown", "warn"))
+    if of.queued:
+        parts.append((f"{of.queued} queued", "dim"))
+    if gpus:
+        parts.append((one_or_more(gpus, "GPU"), "dim"))
+    if rate := sum(row.usd_per_hour for row in of.hosts if row.name in open_):
+        parts.append((f"${rate:.2f}/h", "dim"))
+    spans: list[Span] = []
+    for part in parts:
+        spans += [(" · ", "faint"), part] if spans else [part]
+    return spans

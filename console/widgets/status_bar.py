@@ -12,9 +12,12 @@ from console.layout import DECIDING, PANES
 from console.plain_text import clean
 from console.state import SILENT_SECONDS, State, asked, to_withdraw
 from console.steering import autopilot
+from console.widgets import device_lines
 from console.widgets.budget_bar import progress_spans
 from console.widgets.lines import Line, Scene, Span, two_sided
 from engine import events
+
+MOST_NUMBERS = 4  # devices of which the strip says each
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,9 @@ def situation(state: State, now: float, can_start: bool = False) -> Situation:
     if engine is not None and state.alive and now - engine.beat_at > SILENT_SECONDS:
         silent = duration((now - engine.beat_at) // 10 * 10)
         return Situation("silent", "warn", f"the engine lives but said nothing for {silent}", "see engine.log")
+    if state.hosts and all(row.state == "away" or row.drained for row in state.hosts):
+        why = "no trial can start: every host is set aside or drained"
+        return Situation("no host", "bad", why, f"{press('hosts')} shows why")
     if campaign.calibration is None:
         trials = [t for t in state.baseline if t.purpose == "calibrate"]
         done = len([t for t in trials if t.state == "done"])
@@ -92,6 +98,7 @@ def inputs(scene: Scene) -> tuple[object, ...]:
         state.events,
         state.settles,
         state.steering,
+        state.hosts,
         situation(state, scene.now, scene.can_start),
         best(state),
     )
@@ -119,6 +126,8 @@ def _waiting_spans(state: State, short: bool = False) -> list[Span]:
     if ahead := autopilot(state.campaign):
         told = "in advance" if short else f"accepted in advance: {press('accept_next')} ends it"
         spans += [(f" {ahead.left} {told} ", "accent_bar")]
+    if lost := sum(row.state == "away" for row in state.hosts):
+        spans += [(f" {one_or_more(lost, 'host')} set aside ", "warn_bar")]
     if plateau := state.steering.standing.plateau:
         spans += [(" plateau " if short else f" plateau: {plateau} since a keep ", "warn_bar")]
     return spans
@@ -169,7 +178,7 @@ def tiny(scene: Scene, width: int, height: int, now: Situation) -> list[Line]:
         Line(tuple(_waiting_spans(state, short=True))),
         Line(((clean(now.why), "dim"),)),
         Line(((clean(now.mend), "dim"),)),
-        Line((("q leaves", "faint"),)),
+        Line(((f"{press('detach')} leaves", "faint"),)),
     ]
     return [content for content in lines if content.spans and any(t for t, _ in content.spans)][:height]
 
@@ -251,7 +260,8 @@ def tabs(scene: Scene, width: int, height: int) -> list[Line]:
 
 
 def strip_inputs(scene: Scene) -> tuple[object, ...]:
-    return (*inputs(scene), scene.state.readings, scene.state.running)
+    stale = tuple(device_lines.stale(r, scene.now) for r in scene.state.readings)
+    return (*inputs(scene), scene.state.readings, scene.state.running, stale)
 
 
 def strip(scene: Scene, width: int, height: int) -> list[Line]:
@@ -260,7 +270,8 @@ def strip(scene: Scene, width: int, height: int) -> list[Line]:
     now = situation(state, scene.now, scene.can_start)
     if state.requests or state.notice or now.why or state.campaign is None:
         return [news(scene, width, now)]
-    busy = [r.data.get("utilisation") for r in state.readings]
-    shown = [f"{b:.0f}" for b in busy if isinstance(b, int | float)]
-    right: list[Span] = [(f"{'/'.join(shown)} % busy ", "dim")] if shown else []
+    fresh = [r for r in state.readings if not device_lines.stale(r, scene.now)]
+    busy = [b for r in fresh if (b := device_lines.number_of(r, "utilisation")) is not None]
+    shown = [f"{b:.0f}" for b in busy] if len(busy) <= MOST_NUMBERS else [f"{len(busy)} devices {fmean(busy):.0f}"]
+    right: list[Span] = [(f" {'/'.join(shown)} % busy ", "dim")] if shown else []
     return [two_sided([(" ", ""), *progress_spans(state, min(width, 69))], right, width)]

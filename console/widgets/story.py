@@ -7,8 +7,11 @@ import json
 from collections.abc import Sequence
 
 from console.formats import count, dollars, duration, fit, interval, number, one_or_more, width_of, wrap
+from console.keymap import press
 from console.page_sources import Whole
 from console.plain_text import clean
+from console.screen_keys import EXPERIMENT
+from console.transcript import CUT
 from console.widgets.experiment_list import LOOKS
 from console.widgets.history_table import when
 from console.widgets.lines import Line, Span
@@ -106,7 +109,8 @@ def _decided(decisions: Sequence[DecisionRow], row: ExperimentRow, width: int) -
     if not decisions:
         if row.state not in ("review", "keep_review"):
             return []
-        told = "it waits for yours: q takes it to the live screen, enter looks at it there"
+        live, look = EXPERIMENT.press("leave"), press("open")
+        told = f"it waits for yours: {live} takes it to the live screen, {look} looks at it there"
         return _section("Decisions", [(told, "warn")], width)
     said = [
         (f"{when(one.at)}  {one.action} by {one.actor}" + (f": {one.reason}" if one.reason else ""), "")
@@ -213,6 +217,9 @@ def talk_lines(talk: Sequence[str], width: int) -> list[Line]:
         if text.startswith("=== ") and text.endswith(" ==="):
             tone = "" if "assistant" in text else "dim"
             found.append(Line(((clean(text.strip("= ")), "strong"),)))
+            continue
+        if text == CUT:
+            found.append(Line(((text, "warn"),)))
             continue
         if text.startswith("--- ") and text.endswith(" ---"):
             tone = "italic" if "thinking" in text else "dim"

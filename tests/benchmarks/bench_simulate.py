@@ -7,7 +7,7 @@ from tests.benchmarks.figures import Figure
 
 HOURS = 4.0
 PROPOSE_SECONDS = (60.0, 180.0, 600.0)
-MANY_DEVICES, MANY_HOURS = 1024, 1.0
+MANY_DEVICES, MANY_HOURS = 1024, 0.5
 
 
 def run() -> list[Figure]:

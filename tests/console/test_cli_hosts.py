@@ -24,12 +24,16 @@ def test_hosts_shows_each_with_what_it_did_and_cost_as_documented(tmp_path: Path
     shapes = data("hosts", at=project)
     for shape in shapes:
         check(shape, "## `ratchet hosts --json`")
+        for reading in shape["readings"]:
+            check(reading, "### hosts: `readings`")
+        assert {reading["host"] for reading in shape["readings"]} == {shape["name"]}
     by_name = {shape["name"]: shape for shape in shapes}
     assert set(by_name) == {"local", "far"}
     assert all(shape["state"] == "ready" and shape["ended"] and shape["busy_seconds"] > 0 for shape in shapes)
     assert by_name["far"]["dollars"] > 0 and by_name["local"]["dollars"] == 0
     said = well("hosts", at=project)
     assert "far" in said and "local" in said and "$" in said
+    assert said.count(" GB") == 2, "what each was last seen to do"
 
 
 def test_a_host_is_drained_resumed_and_lent_from_the_command_line(tmp_path: Path) -> None:

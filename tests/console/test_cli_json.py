@@ -70,6 +70,9 @@ def test_status_prints_what_is_documented(campaign: Path) -> None:
     check(shape["calibration"], "### status: `calibration`")
     check(shape["counts"], "### status: `counts`")
     check(shape["limits"], "### status: `limits`")
+    check(shape["used"], "### status: `used`")
+    assert shape["used"]["trials"] > 3 and shape["used"]["device_seconds"] > 0, shape["used"]
+    assert " device hours in " in well("status", at=campaign)
     assert shape["keeps"], shape
     for keep in shape["keeps"]:
         check(keep, "### status: `keeps`")

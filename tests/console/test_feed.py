@@ -86,6 +86,22 @@ def test_only_what_changed_is_said(tmp_path: Path) -> None:
     assert not any(isinstance(u, ReadingsRead | StreamRead | LogRead | EventsRead) for u in updates)
 
 
+def test_hosts_are_read_when_a_row_of_them_was_written_and_since_when_one_is_away(tmp_path: Path) -> None:
+    seeded_store(tmp_path, 5)
+    at = "INSERT INTO host (name, sort, state, updated_at) VALUES (?, 'ssh', ?, 1)"
+    for name, how in (("a", "ready"), ("b", "away")):
+        write(tmp_path, at.replace("?, 'ssh', ?", f"'{name}', 'ssh', '{how}'"))
+    told = '{"message": "host b is set aside: no route", "mend": ""}'
+    write(tmp_path, f"INSERT INTO event (at, campaign, kind, data) VALUES (77.0, 1, 'Warned', '{told}')")
+    follower = Follower(tmp_path)
+    follower.look()
+    assert [row.name for row in follower.state.hosts] == ["a", "b"] and follower.state.aside == {"b": 77.0}
+    assert follower.look() == []
+    write(tmp_path, "UPDATE host SET state = 'ready', updated_at = 2 WHERE name = 'b'")
+    follower.look()
+    assert {row.state for row in follower.state.hosts} == {"ready"} and follower.state.aside == {}
+
+
 def test_an_experiment_that_settles_is_read_a_last_time(tmp_path: Path) -> None:
     seeded_store(tmp_path, 5)
     follower = Follower(tmp_path)

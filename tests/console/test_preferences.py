@@ -233,3 +233,12 @@ def test_what_asks_for_a_decision_names_ones_own_keys() -> None:
 def test_what_clashes_is_found_in_every_table() -> None:
     assert remapping.clash({}, preferences.tables()) is None
     assert remapping.clash({"down": ("k",)}, {"here": KEYS}) is not None
+
+
+def test_the_signs_on_the_help_page_name_a_person_s_own_keys() -> None:
+    from console.screens.help import help_text
+
+    keymap.install({"message": "Z", "pin": "ctrl+e", "accept": "z", "reject": "n", "detach": "X"})
+    told = help_text().plain
+    assert "to the proposer (Z)" in told and "in every console (ctrl+e)" in told and "then z or n" in told
+    assert "Leaving (X, or closing the terminal)" in told

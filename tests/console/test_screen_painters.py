@@ -15,15 +15,13 @@ from console.event_words import Said
 from console.formats import width_of, wrap
 from console.history_filter import parse as parse_filter
 from console.history_view import HistoryView, tabulate
-from console.page_sources import Machines, Two, Whole
+from console.page_sources import Two, Whole
 from console.state import Curve, Detail
-from console.widgets import comparison, curves, event_list, history_table, host_table, page_parts, story
+from console.widgets import comparison, curves, event_list, history_table, page_parts, story
 from console.widgets.chart import Layer
-from console.widgets.host_table import Recent
 from console.widgets.lines import Line, Span, strip_of
-from engine.store.reading import ReadingRow
 from engine.store.reading_money import Money, Share, Tokens
-from engine.store.reading_screens import BusyRow, DecisionRow, HistoryRow
+from engine.store.reading_screens import DecisionRow, HistoryRow
 from tests.console.scenes import EXPERIMENT, NOW, TRIAL
 from tests.console.test_history import BARE, ROW
 
@@ -248,79 +246,6 @@ def test_curves_say_why_there_are_none_and_show_no_chart_of_another_experiment()
     layer = Layer(Curve(1, "seed 1", EVIL, "step", ((0.0, 1.0), (1.0, 2.0))), "a", "●", "live")
     assert "drawing" in check(curves.body((layer,), None, ChartView(), "", 60, 10), 60, 10)
     check([Line(curves.title((layer,), ChartView()))], 60)
-
-
-# --- hosts -------------------------------------------------------------------------------------------
-
-
-def reading(host: str, device: str, age: float = 1.0, **data: object) -> ReadingRow:
-    base = {"name": f"name of {device}", "utilisation": 50.0, "memory_used_mb": 1024.0, "memory_total_mb": 8192.0}
-    return ReadingRow(host, device, NOW - age, {**base, **data})
-
-
-def busy(number: int | None = 41, host: str = "box", devices: tuple[str, ...] = ()) -> BusyRow:
-    return BusyRow(5, number, "screen", 7, "running", host, "slot", devices, "bubblewrap", NOW - 17)
-
-
-MACHINES = Machines(
-    (
-        reading("box", "GPU-1", power_w=300.0, temperature_c=91.0, foreign=2), reading("box", "cpu"),
-        reading("far", "GPU-9", age=500.0), reading("small", "cpu"),
-    ),
-    (busy(devices=("GPU-1",)), busy(42, "small"), busy(43, "new", ("GPU-5",)), busy(None, "box")), 3,
-)  # fmt: skip
-
-
-@pytest.mark.parametrize("width", [200, 120, 80])
-def test_each_device_tells_how_it_is_and_what_runs_on_it(width: int) -> None:
-    told = check(host_table.body(MACHINES, Recent(), 0, NOW, width, 40), width, 40)
-    for part in ("50 %", "300 W", "91 °C", "#41 screen, seed 7, 17s", "#42", "baseline screen", "CPU only", "8 min old",
-                 "silent for 8 min", "in bubblewrap", "no reading yet", "#43"):  # fmt: skip
-        assert part in told, part
-    assert "2 processes not ours" in told or width < 100
-
-
-def test_a_stale_device_is_dim_and_blames_nobody() -> None:
-    lines = host_table.body(
-        Machines((reading("far", "GPU-9", age=500.0, foreign=4),), ()), Recent(), 9, NOW, 200, 10
-    )
-    styles = {style for text, style in lines[1].spans if text.strip() and not text.strip().endswith("old")}
-    assert styles == {"faint"} and "not ours" not in check(lines, 200)
-
-
-@pytest.mark.parametrize("size", SIZES)
-def test_odd_devices_fit_and_let_nothing_out(size: tuple[int, int]) -> None:
-    width, height = size
-    odd = Machines(
-        (
-            ReadingRow(EVIL, EVIL, 1e300, {"name": EVIL, "utilisation": 1e9, "foreign": 10**9}),
-            ReadingRow("x", "y", NOW, {"utilisation": "?", "memory_used_mb": None, "temperature_c": float("nan")}),
-        ),
-        (busy(1, EVIL, (EVIL,)), *(busy(n, EVIL, (EVIL,)) for n in range(5))),
-    )  # fmt: skip
-    recent = Recent()
-    recent.note(odd.readings)
-    for cursor in range(4):
-        check(host_table.body(odd, recent, cursor, NOW, width, height), width, height)
-
-
-def test_the_device_in_hand_is_in_sight_among_many() -> None:
-    many = Machines(tuple(reading(f"host{i // 8}", f"GPU-{i:02d}") for i in range(64)), ())
-    for cursor in range(64):
-        lines = host_table.body(many, Recent(), cursor, NOW, 80, 12)
-        assert sum(one.fill == "cursor" for one in lines) == 2, cursor
-
-
-def test_the_last_minutes_are_kept_where_they_were_seen_and_forgotten_after_that() -> None:
-    recent = Recent()
-    for age in (60.0, 55.0, 5.0):
-        recent.note([reading("box", "cpu", age=age, utilisation=age)])
-    line = recent.line(("box", "cpu"), NOW)
-    assert [value for value in line if value is not None] == [60.0, 55.0, 5.0] and line[-2] == 5.0
-    recent.note([reading("box", "cpu", age=-10_000.0, utilisation=1.0)])
-    assert recent.line(("box", "cpu"), NOW) == [None] * host_table.SAMPLES
-    assert len(recent.values["box", "cpu"]) == 1
-    assert page_parts.sparkline([0.0, 50.0, None, 100.0], 6) == "  ▁▅·█"
 
 
 # --- the event log -----------------------------------------------------------------------------------

@@ -15,6 +15,9 @@ from console.screens.confirm import ConfirmScreen
 from console.screens.edited import EditedScreen
 from console.screens.live import Doors
 from console.screens.typing import CountScreen, MessageScreen
+from console.widgets import footer
+from console.widgets.decision import decision_lines
+from console.widgets.lines import Scene
 from engine.inbox import Inbox
 from tests.console.pilots import Console, console
 from tests.seeded import seeded_store
@@ -67,6 +70,24 @@ async def test_two_presses_are_one_accept(waiting: Path) -> None:
             c.app.live.do_accept()
         await c.settle()
         assert asks(c) == [("accept", {"number": 9, "revision": 3})]
+
+
+async def test_what_is_sent_is_not_offered_once_more(waiting: Path) -> None:
+    def offered() -> set[str]:
+        live = c.app.live
+        scene = Scene(live.state, live.view, 0.0, 9, why_not=live._guards())
+        return {key for key, _, _ in footer.keys(scene)}
+
+    async with console(waiting) as c:
+        await c.press("3")
+        await c.look_at_it()
+        assert {"accept", "reject", "edit"} <= offered()
+        c.app.live.do_accept()  # not on disk yet, and the feed knows nothing of it
+        assert not {"accept", "reject", "edit"} & offered()
+        await c.settle()
+        assert not {"accept", "reject", "edit"} & offered()
+        bar = decision_lines(Scene(c.app.live.state, c.app.live.view, 0.0, 9, why_not=c.app.live._guards()), 80)
+        assert "sent" in bar[0].spans[0][0]
 
 
 async def test_a_refused_decision_is_told_where_the_person_looks_and_may_be_tried_again(waiting: Path) -> None:
