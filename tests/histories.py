@@ -140,6 +140,9 @@ def _run(store: Store, campaign: int, trial: int, rng: random.Random) -> None:
     )
 
 
+WHOLE = (("share", 0), ("shares", 1))
+
+
 def dump(reader: Reader) -> dict[str, Any]:
     """Everything that a person can see of each campaign, as plain data."""
     conn = reader.conn
@@ -149,8 +152,10 @@ def dump(reader: Reader) -> dict[str, Any]:
                 "campaign": asdict(c),
                 "experiments": [asdict(e) for e in reading.experiments(conn, c.id)],
                 "diffs": [reading.diff(conn, c.id, e.number) for e in reading.experiments(conn, c.id)],
-                "trials": [asdict(t) for t in reading.trials(conn, c.id)],
-                "attempts": [asdict(a) for t in reading.trials(conn, c.id) for a in reading.attempts(conn, t.id)],
+                "trials": [_trial(t) for t in reading.trials(conn, c.id)],
+                "attempts": [
+                    _attempt(a) for t in reading.trials(conn, c.id) for a in reading.attempts(conn, t.id)
+                ],
                 "scores": [reading.scores(conn, t.id) for t in reading.trials(conn, c.id)],
                 "points": [reading.points(conn, t.id, "loss") for t in reading.trials(conn, c.id)],
                 "keeps": [asdict(k) for k in reading.keeps(conn, c.line)],
@@ -158,6 +163,17 @@ def dump(reader: Reader) -> dict[str, Any]:
         )
         for c in reading.campaigns(conn)
     }
+
+
+def _trial(row: reading.TrialRow) -> dict[str, Any]:
+    """What its attempts say stands with these."""
+    return {name: value for name, value in asdict(row).items() if name not in ("attempt", "said")}
+
+
+def _attempt(row: reading.AttemptRow) -> dict[str, Any]:
+    """A whole device is its only share, and stores of before did not say so."""
+    allocation = {name: value for name, value in row.allocation.items() if (name, value) not in WHOLE}
+    return {**asdict(row), "allocation": allocation}
 
 
 def _plain(value: Any) -> Any:
