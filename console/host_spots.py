@@ -79,8 +79,15 @@ def spots(of: Machines, folds: Folds, now: float) -> list[Spot]:
         for device in by_host.get(name, ()):
             found.append(Spot(Place(name, device.device), device))
             if device.device == "cpu":  # its trials share it
-                found += [Spot(Place(name, "cpu", one.trial), device, one) for one in device.busy]
+                found += [
+                    Spot(Place(name, "cpu", one.trial), device, one) for one in sorted(device.busy, key=_turn)
+                ]
     return found
+
+
+def _turn(one: BusyRow) -> tuple[bool, bool, int, str]:
+    """What is unknown first, then what runs; slots by their numbers."""
+    return one.attempt != "unknown", one.state != "running", len(one.slot), one.slot
 
 
 def index(found: Sequence[Spot], at: Place | None) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -88,6 +89,14 @@ def unknown(host: str, row: HostRow | None, since: Mapping[str, float], now: flo
     if row is None:
         return f"{told}: {clean(host)} is not in ratchet.toml"
     return f"{told}: {clean(host)} {'is set aside' if row.state == 'away' else 'does not answer'}"
+
+
+def in_queue(said: Sequence[tuple[str, str]]) -> str:
+    """``2 running · 12 PENDING (Priority)``: what a batch system does with trials of these (state, words)."""
+    waiting = Counter(clean(words) or state for state, words in said if state != "running")
+    running = sum(state == "running" for state, _ in said)
+    parts = [f"{running} running"] if running else []
+    return " · ".join([*parts, *(f"{count} {words}" for words, count in waiting.most_common())])
 
 
 def until(at: float, now: float) -> str:

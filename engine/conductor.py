@@ -183,9 +183,9 @@ class Conductor:
         if self._stop is not None:
             return self._stop
         self._rows = len(now.experiments) + len(now.trials)
-        self._room = self._room_to_measure(now)
         # Nothing is awaited between the look and the dispatch: a row must not move on in between.
         self._run_trials(now)
+        self._room = self._room_to_measure(now)
         if now.campaign.state == "running":
             for experiment in now.experiments:
                 self._dispatch(now, experiment)
@@ -298,7 +298,7 @@ class Conductor:
             return
         state = S(experiment.state)
         if state is S.DRAFTING:
-            self._spawn(key, self._drafting.draft(now, experiment))
+            self._spawn(key, self._drafting.draft(now.campaign, now.drafted, experiment))
         elif state is S.READY and self._room > 0:
             self._room -= 1
             self._spawn(key, self._measuring.begin(now, experiment))
@@ -313,21 +313,21 @@ class Conductor:
 
     def _room_to_measure(self, now: Situation) -> int:
         """How many more experiments may be measured: a few beyond what fits at once, so that a slot never waits
-        for a decision; more where several of them wait for one and the same run of the incumbent."""
+        for a decision; more where several of them wait for one and the same run of the incumbent.
+
+        Asked when every queued trial that could start has: what is free now is free for others.
+        """
         if self._out_of_time(now):
             return 0
+        busy = [e for e in now.experiments if e.state in (S.MEASURING, S.JUDGING)]
+        begun = sum(e.state == S.READY and f"experiment {e.number}" in self._tasks for e in now.experiments)
+        free = self.fleet.free - begun
         if not now.campaign.calibration:
             # A screening may fill the slots that the last calibration runs leave idle.
-            if any(t.purpose == Purpose.CALIBRATE and t.state == TrialState.QUEUED for t in now.trials):
-                return 0
-            if not any(t.purpose == Purpose.CALIBRATE for t in now.trials):
-                return 0
-        busy = [e for e in now.experiments if e.state in (S.MEASURING, S.JUDGING)]
-        begun = [e for e in now.experiments if e.state == S.READY and f"experiment {e.number}" in self._tasks]
+            return free if any(t.purpose == Purpose.CALIBRATE for t in now.trials) else 0
         capacity = self.fleet.capacity
-        deciding = sum(e.state == S.JUDGING for e in busy)
-        beyond = capacity + 1 + capacity // 16 - len(busy)
-        return max(beyond, capacity - len(now.trials) - deciding) - len(begun)
+        beyond = capacity + 1 + capacity // 16 - len(busy) - begun
+        return max(beyond, free - sum(e.state == S.JUDGING for e in busy))
 
     # --- trials ---------------------------------------------------------------------------------
 

@@ -63,6 +63,7 @@ class Post:
     _grounds: Grounds | None = None
     _since: float = 0.0  # monotonic, of ``state``
     _failures: int = 0
+    _told: str = ""  # why it is away, as a person was told
     _disturbed: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
@@ -233,8 +234,9 @@ class Fleet:
         self._say(post, f"host {post.name} is back" if back else "")
 
     def _away(self, post: Post, reason: str, mend: str = "") -> None:
-        told = post.state is HostState.AWAY and post.reason == reason
+        told = post.state is HostState.AWAY and post._told == reason
         self._enter(post, HostState.AWAY, reason, mend)
+        post._told = reason
         if not told:
             self._say(post, f"host {post.name} is set aside: {reason}", mend or "it is tried again by itself")
 
@@ -283,6 +285,11 @@ class Fleet:
     def capacity(self) -> int:
         """Trials at once over the hosts in service."""
         return sum(post.capacity for post in self._in_service())
+
+    @property
+    def free(self) -> int:
+        """Trials that could start at once, were they of the right kind."""
+        return sum(max(0, post.capacity - post.held) for post in self._in_service())
 
     @property
     def devices(self) -> tuple[Device, ...]:
@@ -512,7 +519,12 @@ def _slots(host: Host) -> list[Allocation]:
 
 def single(host: Host, clock: Clock, state: Path, project: Path) -> Fleet:
     """A fleet of one open host on this machine's files: what tests and the simulation start from."""
-    return Fleet([Post(host, _ground(Grounds.here(state, project)))], clock)
+    return several([host], clock, state, project)
+
+
+def several(hosts: Sequence[Host], clock: Clock, state: Path, project: Path) -> Fleet:
+    """The same of more than one."""
+    return Fleet([Post(host, _ground(Grounds.here(state, project))) for host in hosts], clock, random.Random(1))
 
 
 def _ground(grounds: Grounds) -> Callable[[Host, Callable[[str], None]], Awaitable[Grounds]]:

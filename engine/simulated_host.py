@@ -67,6 +67,7 @@ Program = Callable[[Execution], Ending]
 class _Attempt:
     files: dict[str, str] = field(default_factory=dict)
     claimed: bool = False
+    host: str = ""
     slot: str = ""
     started: float | None = None  # when it began to run
     ended: float | None = None  # when it will have ended; cancelling brings that forward
@@ -88,6 +89,7 @@ class Machine:
         self.program = program
         self.attempts: dict[str, _Attempt] = {}
         self.starts: list[Execution] = []  # every execution, in order
+        self._going: list[_Attempt] = []  # began, and may not have ended yet
 
     def attempt(self, directory: str) -> _Attempt:
         return self.attempts.setdefault(directory, _Attempt())
@@ -108,10 +110,11 @@ class Machine:
             plan.allocation.host,
         )
         attempt.ending = self.program(execution)
-        attempt.slot = plan.allocation.slot
+        attempt.host, attempt.slot = plan.allocation.host, plan.allocation.slot
         attempt.started = execution.at
         attempt.ended = execution.at + attempt.ending.seconds
         attempt.identity = f"{len(self.starts) + 1000} 1 boot"
+        self._going.append(attempt)
         if attempt.ending.reason != "busy":
             self.starts.append(execution)
         attempt.change()
@@ -134,10 +137,11 @@ class Machine:
             attempt.change()
         return False
 
-    def running(self) -> int:
-        """Executions that go on at this moment."""
+    def running(self, host: str = "") -> int:
+        """Executions that go on at this moment; on ``host``, or on all."""
         now = self.clock.monotonic()
-        return sum(a.started is not None and a.ended is not None and now < a.ended for a in self.attempts.values())
+        self._going = [a for a in self._going if a.ended is not None and now < a.ended]
+        return sum(not host or a.host == host for a in self._going)
 
     def most_at_once(self) -> int:
         """The largest number of executions that ever went on at the same time."""
@@ -152,10 +156,10 @@ class Machine:
 
     def gaps(self) -> list[float]:
         """Seconds from each execution's end to the next one's start in the same slot."""
-        slots: dict[str, list[tuple[float, float]]] = {}
+        slots: dict[tuple[str, str], list[tuple[float, float]]] = {}
         for a in self.attempts.values():
             if a.started is not None and a.ended is not None:
-                slots.setdefault(a.slot, []).append((a.started, a.ended))
+                slots.setdefault((a.host, a.slot), []).append((a.started, a.ended))
         found = []
         for spans in slots.values():
             spans.sort()
@@ -178,6 +182,7 @@ class SimulatedHost:
         devices: bool = False,
     ) -> None:
         self.name = name
+        self.hardware = hardware
         self.machine = machine
         self.down = ""
         self._closed = False

@@ -11,27 +11,30 @@ import hashlib
 import random
 import tempfile
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 from engine import config as configuration
+from engine import estimates
 from engine.clock import VirtualClock
 from engine.conductor import Conductor, RunLimits
-from engine.fleet import single
+from engine.fleet import several
 from engine.simulated_host import Ending, Execution, Machine
+from engine.simulated_plan import CAUSES, Findings, Plan
 from engine.simulated_workspace import KNOBS, VALUES, ArchiveHost, SimulatedWorkspace, Worth
-from engine.store import reading, writes
+from engine.store import deciding, reading, writes
 from engine.store.core import Store, StoreThread
-from engine.types import Author, Brief, FileChange, Proposal, ProposerEvent
+from engine.store.reading_pace import device_seconds
+from engine.types import Author, Brief, ExperimentState, FileChange, Proposal, ProposerEvent
+
+__all__ = ["CAUSES", "Findings", "Plan", "simulate"]
 
 T = TypeVar("T")
 SIGMA = 0.01  # of one run's score
 JITTER = (0.02, 0.5)  # relative half-width of a run's and of a proposal's time
 BEAT_SECONDS = 5.0
-CAUSES = ("calibration", "no proposal ready", "waiting for a decision", "start-up gap")
 CONFIG = """
 [project]
 frozen = []
@@ -46,41 +49,13 @@ timeout_seconds = {timeout}
 kind = "claude"
 drafts = {drafts}
 repairs = 0
+[judge]
+{judge}
+[review]
+mode = "{review}"
 [limits]
 dollars = "unlimited"
 """
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What to simulate. Times in seconds; ``drafts`` 0: as many as the engine itself thinks it needs."""
-
-    devices: int = 8
-    trial_seconds: float = 300.0
-    propose_seconds: float = 60.0
-    drafts: int = 0
-    keep_rate: float = 0.1  # of proposals that are truly better
-    hours: float = 2.0
-    seed: int = 1
-
-
-@dataclass
-class Findings:
-    """What came of it. Fractions are of all device time; ``steady``: once all devices had been busy after
-    calibration. Gaps: seconds from a run's end to the next one's start on the same device."""
-
-    idle: float = 0.0
-    idle_steady: float = 0.0
-    steady_from: float = 0.0
-    causes: dict[str, float] = field(default_factory=lambda: dict.fromkeys(CAUSES, 0.0))
-    experiments_an_hour: float = 0.0
-    experiments: int = 0
-    keeps: int = 0
-    trials: int = 0
-    gap_p50: float = 0.0
-    gap_p90: float = 0.0
-    engine_seconds_an_hour: float = 0.0  # processor time of the engine for a simulated hour
-    drafts: int = 0  # proposals ahead at the end
 
 
 class Inline(ThreadPoolExecutor):
@@ -113,55 +88,72 @@ class _Proposer:
         yield Proposal(f"K{knob} = {value}", f"knob {knob} matters", (change,), Author.CLAUDE)
 
 
-def simulate(plan: Plan) -> Findings:
-    """Run ``plan``; takes seconds for a few devices, minutes for a thousand."""
+def simulate(plan: Plan, tell: Callable[[float], None] = lambda hours: None) -> Findings:
+    """Run ``plan``; takes seconds for a few devices, many minutes for a thousand. ``tell`` hears the simulated
+    hours so far. An interrupt (Ctrl-C) ends it early: ``Findings.hours`` says how far it came."""
     with tempfile.TemporaryDirectory(prefix="ratchet-simulate-") as folder:
-        return asyncio.run(_Simulation(plan, Path(folder)).run())
+        return asyncio.run(_Simulation(plan, Path(folder), tell).run())
 
 
 class _Simulation:
-    def __init__(self, plan: Plan, folder: Path) -> None:
-        self.plan, self.folder = plan, folder
+    def __init__(self, plan: Plan, folder: Path, tell: Callable[[float], None]) -> None:
+        self.plan, self.folder, self.tell = plan, folder, tell
         self.clock = VirtualClock()
         self.workspace = SimulatedWorkspace(folder, self.clock)
         self.worth = Worth(plan.seed, plan.keep_rate)
         self.machine = Machine(self.clock, self._run)
+        self.hosts = [
+            ArchiveHost(self.machine, devices, f"kind{n}", f"kind {n}")
+            for n, (devices, _) in enumerate(plan.rooms, 1)
+        ]
+        self.seconds = {host.name: seconds for host, (_, seconds) in zip(self.hosts, plan.rooms, strict=True)}
+        self.store = StoreThread(Store(folder / "store.db", self.clock), inline=True)
         self.found = Findings()
-        self._sampled = 0.0
+        self._conductor: Conductor | None = None
+        self._began = 0.0  # processor time
 
     def _run(self, execution: Execution) -> Ending:
         version = execution.files["version"]
         text = self.workspace.text(version)
         luck = random.Random(f"{self.plan.seed}/{hashlib.sha256(text.encode()).hexdigest()}/{execution.seed}")
-        seconds = self.plan.trial_seconds * luck.uniform(1 - JITTER[0], 1 + JITTER[0])
+        seconds = self.seconds[execution.host] * luck.uniform(1 - JITTER[0], 1 + JITTER[0])
         score = 3.0 - SIGMA * self.worth.of(text) + SIGMA * luck.gauss(0, 1)
         curve = [(k / 4, b"METRIC loss=%.4f step=%d\n" % (score + 1 - k / 4, k)) for k in range(1, 4)]
         return Ending("finished", seconds, (*curve, (1.0, b"---\nval_loss: %.9f\n" % score)))
 
     async def run(self) -> Findings:
         asyncio.get_running_loop().set_default_executor(Inline(1))
-        return await self.clock.run(self._whole())
+        try:
+            await self.clock.run(self._whole())
+        except asyncio.CancelledError:
+            if self._conductor is None:
+                raise
+        finally:
+            if self._conductor is not None:
+                self._conclude(self._conductor)
+        return self.found
 
-    async def _whole(self) -> Findings:
-        plan = self.plan
-        store = StoreThread(Store(self.folder / "store.db", self.clock), inline=True)
+    async def _whole(self) -> None:
+        plan, store = self.plan, self.store
         store.store.relax()
         store.store.take_over("here", "boot", 1)
         await store.write(
             writes.create_campaign, "simulated", "val_loss", "minimize", plan.seed, self.workspace.baseline
         )
         config = configuration.parse(
-            CONFIG.format(seconds=plan.trial_seconds, timeout=plan.trial_seconds * 3 + 60, drafts=plan.drafts)
+            CONFIG.format(
+                seconds=plan.longest,
+                timeout=plan.longest * 3 + 60,
+                drafts=plan.drafts,
+                judge=plan.judge,
+                review="proposals" if plan.review_minutes else "auto",
+            )
         )
-        row = reading.campaign(store.store.conn)
-        assert row is not None
-        await store.write(writes.open_protocol, row.id, "key", "{}", "config", config.text, "simulated")
-        row = reading.campaign(store.store.conn)
-        assert row is not None
-        fleet = single(ArchiveHost(self.machine, plan.devices), self.clock, self.folder, self.folder)
+        await store.write(writes.open_protocol, self._row().id, "key", "{}", "config", config.text, "simulated")
+        fleet = several(self.hosts, self.clock, self.folder, self.folder)
         await fleet.open()
         conductor = Conductor(
-            campaign=row,
+            campaign=self._row(),
             config=config,
             store=store,
             workspace=self.workspace,
@@ -171,70 +163,104 @@ class _Simulation:
             state=self.folder,
             limits=RunLimits(),
         )
-        before = time.process_time()
-        tasks = [
-            asyncio.create_task(work) for work in (conductor.run(), self._watch(store), self._beat(store, row.id))
-        ]
+        estimates.student_quantile(0.95, 4)  # loads scipy, which is no work of a campaign's
+        self._conductor, self._began = conductor, time.process_time()
+        works = (conductor.run(), self._watch(), self._beat(), self._person(conductor))
+        tasks = [asyncio.create_task(work) for work in works]
+        ending = asyncio.create_task(self.clock.sleep(plan.hours * 3600))
         try:
-            ending = asyncio.create_task(self.clock.sleep(plan.hours * 3600))
             done, _ = await asyncio.wait({*tasks, ending}, return_when=asyncio.FIRST_COMPLETED)
             for task in done - {ending}:
                 task.result()
-            self.found.engine_seconds_an_hour = (time.process_time() - before) / plan.hours
-            self.found.drafts = conductor.setting.pace.drafts(plan.devices, plan.trial_seconds)
-            self._conclude(store, row.id)
         finally:
             for task in (*tasks, ending):
                 task.cancel()
             await asyncio.gather(*tasks, ending, return_exceptions=True)
             await fleet.close()
-            store.close()
-        return self.found
 
-    async def _beat(self, store: StoreThread, campaign: int) -> None:
+    def _row(self) -> reading.CampaignRow:
+        row = reading.campaign(self.store.store.conn)
+        assert row is not None
+        return row
+
+    async def _beat(self) -> None:
         while True:
             await self.clock.sleep(BEAT_SECONDS)
-            await store.write(writes.beat, campaign, BEAT_SECONDS)
+            await self.store.write(writes.beat, self._row().id, BEAT_SECONDS)
 
-    async def _watch(self, store: StoreThread) -> None:
+    async def _person(self, conductor: Conductor) -> None:
+        """Accepts what has waited for so long."""
+        while True:
+            await self.clock.sleep(BEAT_SECONDS)
+            if not self.plan.review_minutes:
+                continue
+            for row in reading.experiments(self.store.store.conn, self._row().id, open_only=True):
+                waited = self.clock.now() - (row.asked_at or row.updated_at)
+                if row.state == ExperimentState.REVIEW and waited >= 60 * self.plan.review_minutes:
+                    await self.store.write(deciding.decided, row.id, "accept", "somebody", "", row.revision)
+                    conductor.wake()
+
+    # --- what is found ----------------------------------------------------------------------------
+
+    async def _watch(self) -> None:
         """Twice a second of a short run, less often of a long one: which devices are idle, and why."""
         every = max(0.5, self.plan.trial_seconds / 300)
         while True:
             await self.clock.sleep(every)
-            idle = self.plan.devices - self.machine.running()
-            campaign = reading.campaign(store.store.conn)
-            assert campaign is not None
-            if campaign.calibration and idle == 0 and not self.found.steady_from:
+            idle = {host.hardware: host.capacity - self.machine.running(host.name) for host in self.hosts}
+            calibrated = bool(self._row().calibration)
+            if calibrated and not any(idle.values()) and not self.found.steady_from:
                 self.found.steady_from = self.clock.monotonic()
-            for cause, devices in self._causes(store, idle, bool(campaign.calibration)).items():
+            for cause, devices in self._causes(idle, calibrated).items():
                 self.found.causes[cause] += devices * every
+            self.tell(self.clock.monotonic() / 3600)
 
-    def _causes(self, store: StoreThread, idle: int, calibrated: bool) -> dict[str, int]:
-        """Idle devices by what they wait for: as many as trials are queued wait for nothing but the engine."""
-        queued, undecided = reading.held_up(store.store.conn)
-        starting = min(idle, queued)
-        if not calibrated:
-            return {"start-up gap": starting, "calibration": idle - starting}
-        deciding = min(idle - starting, undecided)
+    def _causes(self, idle: Mapping[str, int], calibrated: bool) -> dict[str, int]:
+        """Idle devices by what they wait for: as many as trials are queued for them wait for the engine alone."""
+        queued, states = reading.held_up(self.store.store.conn)
+        undecided = sum(states.get(state, 0) for state in ("ready", "judging", "merging"))
+        asked = states.get("review", 0)
+        starting = {kind: min(free, queued.get(kind, 0)) for kind, free in idle.items()}
+        gap = sum(starting.values())
+        left = sum(idle.values()) - gap
+        anywhere = min(left, queued.get("", 0))
+        deciding = min(left - anywhere, undecided)
+        # While nothing more is written because enough waits for a person, all devices do.
+        person = left - anywhere - deciding
+        if "drafting" in states:
+            person = min(person, asked)
+        elif not asked:
+            person = 0
         return {
-            "start-up gap": starting,
-            "waiting for a decision": deciding,
-            "no proposal ready": idle - starting - deciding,
+            "start-up gap": gap + anywhere,
+            "waiting for a decision" if calibrated else "calibration": deciding,
+            "waiting for a person": person,
+            "no proposal ready": left - anywhere - deciding - person,
         }
 
-    def _conclude(self, store: StoreThread, campaign: int) -> None:
-        found, now = self.found, self.clock.monotonic()
-        whole = self.plan.devices * now
-        found.idle = 1 - self.machine.busy_seconds(0, now) / whole
+    def _conclude(self, conductor: Conductor) -> None:
+        found, now, capacity = self.found, self.clock.monotonic(), self.plan.capacity
+        conn, campaign = self.store.store.conn, self._row().id
+        found.hours = now / 3600
+        if now:
+            found.engine_seconds_an_hour = (time.process_time() - self._began) / found.hours
+            found.idle = max(0.0, 1 - self.machine.busy_seconds(0, now) / (capacity * now))
+            found.causes = {cause: seconds / (capacity * now) for cause, seconds in found.causes.items()}
         steady = found.steady_from or now
         if now > steady:
-            found.idle_steady = 1 - self.machine.busy_seconds(steady, now) / (self.plan.devices * (now - steady))
-        found.causes = {cause: seconds / whole for cause, seconds in found.causes.items()}
-        counted = reading.counts(store.store.conn, campaign)
+            busy = self.machine.busy_seconds(steady, now)
+            found.idle_steady = max(0.0, 1 - busy / (capacity * (now - steady)))
+        pace = conductor.setting.pace
+        found.drafts = conductor.setting.config.proposer.drafts or pace.drafts(capacity, self.plan.longest)
+        counted = reading.counts(conn, campaign)
         found.keeps = counted.get("keep", 0)
         found.experiments = sum(counted.get(verdict, 0) for verdict in ("keep", "discard", "crash", "invalid"))
-        found.experiments_an_hour = found.experiments / self.plan.hours
+        found.experiments_an_hour = found.experiments / found.hours if now else 0.0
         found.trials = len(self.machine.starts)
+        spent = device_seconds(conn, campaign)
+        found.work = {purpose: seconds / sum(spent.values()) for purpose, seconds in spent.items()}
         gaps = sorted(self.machine.gaps())
         if gaps:
-            found.gap_p50, found.gap_p90 = (gaps[int(share * (len(gaps) - 1))] for share in (0.5, 0.9))
+            p50, p90, p99 = (gaps[int(share * (len(gaps) - 1))] for share in (0.5, 0.9, 0.99))
+            found.gap_p50, found.gap_p90, found.gap_p99 = p50, p90, p99
+        self.store.close()

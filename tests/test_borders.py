@@ -45,7 +45,7 @@ CONSOLE_MAY = {
 }  # fmt: skip
 # Commands that do something once and end (init, doctor) need the parts that do it.
 COMMANDS_MAY = CONSOLE_MAY | {
-    "engine.adoption", "engine.doctor", "engine.effect", "engine.effect_run", "engine.workspace", "engine.opening", "engine.environment",
+    "engine.adoption", "engine.checks", "engine.doctor", "engine.effect", "engine.effect_run", "engine.workspace", "engine.opening", "engine.environment",
     "engine.store.core", "engine.config_template", "engine.api_key",
     "engine.simulation",
 }  # fmt: skip

@@ -102,12 +102,12 @@ def _names(ctx: click.Context, param: click.Parameter, begun: str) -> list[str]:
 
 def _devices(ctx: click.Context, param: click.Parameter, begun: str) -> list[CompletionItem]:
     """Of the host that was named, if one was."""
-    named = ctx.params.get("name")
-    found = [d for row in _stored(ctx) if named in (None, row.name) for d in row.devices]
+    named = ctx.params.get("name") or next(iter(ctx.args), None)  # click has not come to it behind an option
+    found = {str(d["uuid"]): d for row in _stored(ctx) if named in (None, row.name) for d in row.devices}
     return [
-        CompletionItem(str(d["uuid"]), help=f"gpu{d['index']}, {d['name']}")
-        for d in found
-        if str(d["uuid"]).startswith(begun)
+        CompletionItem(uuid, help=f"gpu{d['index']}, {d['name']}")
+        for uuid, d in found.items()
+        if uuid.startswith(begun)
     ]
 
 

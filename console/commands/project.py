@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
+import sys
+import textwrap
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -15,7 +20,27 @@ from engine.config import FILENAME, Config
 from engine.effect import FileEffect
 from engine.errors import RatchetError, UsageError
 
+if TYPE_CHECKING:
+    from engine.doctor import Check
+
 MARKS = {"ok": "ok  ", "warn": "warn", "fail": "FAIL"}
+LEAST_TEXT = 40  # columns
+
+
+def _findings(checks: Sequence[Check], width: int) -> Iterator[str]:
+    """A line each, its mend below it. ``width`` in columns, 0: nothing is folded."""
+    names = max(12, *(len(check.name) for check in checks))
+    for check in checks:
+        told = [clean(check.detail)] + [f"mend: {clean(check.mend)}"] * (bool(check.mend) and check.status != "ok")
+        first = f"{MARKS[check.status]}  {check.name:<{names}} "
+        for text in told:
+            # At spaces only: a command that is cut in two cannot be copied.
+            folded = textwrap.wrap(
+                text, max(width - len(first), LEAST_TEXT), break_long_words=False, break_on_hyphens=False
+            )
+            for line in folded if width and text else [text]:
+                yield first + line
+                first = " " * len(first)
 
 
 @click.command(
@@ -111,7 +136,7 @@ def _require_repository(project: Path) -> None:
 @click.option("--terminal", is_flag=True, help="Check this terminal instead: colours, tmux, speed, clipboard.")
 @json_option
 def doctor(path: str, terminal: bool, as_json: bool) -> int:
-    """Check git, ratchet.toml, Python, disk, devices, containment, and that edits take effect."""
+    """Check git, ratchet.toml, Python, disk, devices, containment, that edits take effect, and each host."""
     if terminal:
         from console.commands.doctor_terminal import facts, findings
         from engine.clock import RealClock
@@ -124,8 +149,6 @@ def doctor(path: str, terminal: bool, as_json: bool) -> int:
     if as_json:
         click.echo(json.dumps([asdict(c) for c in checks]))
     else:
-        for check in checks:
-            click.echo(f"{MARKS[check.status]}  {check.name:<12} {clean(check.detail)}")
-            if check.mend and check.status != "ok":
-                click.echo(f"      {'':<12} mend: {clean(check.mend)}")
+        for line in _findings(checks, shutil.get_terminal_size().columns if sys.stdout.isatty() else 0):
+            click.echo(line)
     return 1 if any(c.status == "fail" for c in checks) else 0

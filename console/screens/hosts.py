@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 from textual.binding import BindingType
+from textual.events import ScreenResume, ScreenSuspend
 
 from console import host_spots, host_words
 from console.host_spots import Folds, Place, Spot
@@ -14,18 +15,19 @@ from console.layout import Rect
 from console.page_reader import Loader
 from console.page_sources import HostsPage
 from console.plain_text import clean
+from console.recent import Recent
 from console.replay.keys import THIS
 from console.screen_keys import HOSTS
 from console.screens.reading import Part, ReadingScreen, bindings
 from console.screens.typing import CountScreen
 from console.widgets import host_table, page_parts
-from console.widgets.host_table import Recent
 from console.widgets.lines import Line, Span
 from console.widgets.page_parts import Hint
 from engine.store.reading_hosts import HostRow
 
 MOST_HOURS = 24 * 365  # as the engine allows
 WORDS_ON_HOSTS = ("drain", "undrain", "lend")
+CATCH_UP_SECONDS = 1.0  # in which a page is surely read anew
 FOLDED_FROM = 1.5  # screens that everything would take
 
 
@@ -38,6 +40,28 @@ class HostsScreen(ReadingScreen):
         self.at: Place | None = None
         self.folds: Folds | None = None  # None: until there is something to fold
         self.recent: Recent = self.live.looks.setdefault("recent", Recent())
+        self._looks = True
+        self._moment = 0.0
+
+    @property
+    def now(self) -> float:
+        """It stands behind a question, as nothing is read there: what is not looked at has not gone silent."""
+        if self._looks or not self._moment:
+            self._moment = super().now
+        return self._moment
+
+    def on_screen_suspend(self, event: ScreenSuspend) -> None:
+        self._looks = False
+        super().on_screen_suspend(event)
+
+    def on_screen_resume(self, event: ScreenResume) -> None:
+        super().on_screen_resume(event)
+        self.set_timer(CATCH_UP_SECONDS, self._look_again)
+
+    def _look_again(self) -> None:
+        if self.app.screen is self:
+            self._looks = True
+            self.paint()
 
     def loader(self) -> Loader[Any, Any]:
         return HostsPage()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 from console import host_words
 from console.formats import dollars, duration, fit, one_or_more, width_of, wrap
@@ -16,6 +15,7 @@ from console.host_spots import Device, Folds, Place, Spot, index, spots
 from console.host_words import aged, duty
 from console.page_sources import Machines
 from console.plain_text import clean
+from console.recent import SAMPLES, Recent
 from console.widgets import device_lines
 from console.widgets.device_lines import STALE_SECONDS, number_of
 from console.widgets.lines import Line, Span, two_sided
@@ -25,32 +25,8 @@ from engine.store.reading_hosts import HostRow
 from engine.store.reading_screens import BusyRow
 
 WIDE = 132  # columns from which a device needs one line
-SAMPLE_SECONDS = 5.0
-SAMPLES = 60  # five minutes
 MOST_WORDS = 3  # lines that say what is wrong with a host
 _RUNS = re.compile("[· ]+|[^· ]+")
-
-
-@dataclass(slots=True)
-class Recent:
-    """Utilisation of the last minutes by (host, device), one value for each SAMPLE_SECONDS."""
-
-    values: dict[tuple[str, str], dict[int, float]] = field(default_factory=dict)
-
-    def note(self, readings: Sequence[ReadingRow]) -> None:
-        for row in readings:
-            busy = number_of(row, "utilisation")
-            if busy is None or not abs(row.at) < 1e12:
-                continue
-            slot = int(row.at // SAMPLE_SECONDS)
-            kept = self.values.setdefault((row.host, row.device), {})
-            kept[slot] = max(busy, kept.get(slot, 0.0)) if slot in kept else busy
-            for old in [at for at in kept if at <= slot - SAMPLES]:
-                del kept[old]
-
-    def line(self, key: tuple[str, str], now: float) -> list[float | None]:
-        kept, last = self.values.get(key, {}), int(now // SAMPLE_SECONDS)
-        return [kept.get(slot) for slot in range(last - SAMPLES + 1, last + 1)]
 
 
 # --- the table -----------------------------------------------------------------------------------------
@@ -115,6 +91,10 @@ class _Painting:
         lent = host_words.lent_devices(row, self.now)
         return [(f" {one_or_more(len(lent), 'device')} lent", "warn")] if lent else []
 
+    def sort(self, host: str) -> str:
+        row = self.rows.get(host)
+        return row.sort if row is not None else ""
+
     def slots(self, host: str) -> str:
         row = self.rows.get(host)
         held = sum(one.host == host for one in self.of.busy)
@@ -154,7 +134,9 @@ class _Painting:
             (f" {fit(clean(host) or '?', self.broad)} ", "strong"),
             (f"{self.slots(host):>5}  ", "dim"),
         ]
-        if not duty(self.rows.get(host), self.of.aside, self.now).word:
+        if self.sort(host) == "slurm" and not readings:
+            spans.append((host_words.in_queue([(one.state, one.said) for one in held]) + " ", ""))
+        elif not duty(self.rows.get(host), self.of.aside, self.now).word:
             readings.sort(key=lambda one: self.order.get((one.host, one.device), len(self.order)))
             spans += [*device_lines.together(readings, self.now), (" ", "")]
         spans += self.standing(host)
@@ -170,6 +152,14 @@ class _Painting:
 
     def device(self, device: Device) -> list[Line]:
         row, width, now = device.reading, self.width, self.now
+        if row is None and device.device == "cpu" and self.sort(device.host) == "slurm":
+            told = host_words.in_queue([(one.state, one.said) for one in device.busy])
+            node: Span = ("  Slurm chooses the node of each trial when it starts", "faint")
+            return (
+                [Line((("  ", ""), (told, ""), node))]
+                if width >= WIDE
+                else [Line((("  ", ""), (told, ""))), Line((node,))]
+            )
         old = row is not None and device_lines.stale(row, now)
         wide = width >= WIDE
         name_width = 26 if width >= 100 else max(8, min(24, width - 52))

@@ -88,7 +88,7 @@ def body(scene: Scene, width: int, height: int) -> list[Line]:
     hosts = _hosts(state, now)
     usual = usual_seconds(state)
     busy = [t for t in state.running if t.state != "queued"]
-    busy.sort(key=lambda t: t.attempt != "unknown")
+    busy.sort(key=lambda t: (t.attempt != "unknown", t.state != "running"))
     above = _cut(_troubles(hosts, width), max(1, height // 3), "host")
     trials = [_trial(t, usual, hosts, width, _place_width(busy, hosts, width)) for t in busy]
     if not trials:
@@ -172,7 +172,8 @@ def _by_host(state: State, hosts: _Hosts, busy: Sequence[TrialRow], width: int) 
         if found.rank == host_words.AWAY:
             spans.append((fit(f"{found.word}: {found.why}", max(8, width - broad - 3)), found.style))
         else:
-            spans += [*device_lines.together(rows, hosts.now), (_held(hosts, name, busy), "dim")]
+            told = [] if rows else _queue(busy, name)
+            spans += [*(told or device_lines.together(rows, hosts.now)), (_held(hosts, name, busy), "dim")]
             spans.append((f"  {found.word}" if found.word else "", found.style))
         lines.append(Line(tuple(spans)))
     return lines
@@ -188,7 +189,11 @@ def _in_columns(state: State, hosts: _Hosts, busy: Sequence[TrialRow], width: in
     broad = min(MOST_PLACE, max((width_of(clean(name)) for name in chosen), default=0))
     for name in chosen:
         rows = [row for row in state.readings if row.host == name]
-        spans: list[Span] = [(fit(clean(name), broad) + " ", "dim"), *device_lines.briefly(rows, hosts.now)]
+        told = [] if rows else _queue(busy, name)
+        spans: list[Span] = [
+            (fit(clean(name), broad) + " ", "dim"),
+            *(told or device_lines.briefly(rows, hosts.now)),
+        ]
         cells.append([*spans, (_held(hosts, name, busy, ""), "dim")])
     wide = 3 + max((sum(width_of(text) for text, _ in cell) for cell in cells), default=0)
     columns = max(1, width // wide)
@@ -199,6 +204,12 @@ def _in_columns(state: State, hosts: _Hosts, busy: Sequence[TrialRow], width: in
             spans += [*cell, (" " * (wide - sum(width_of(text) for text, _ in cell)), "")]
         beside.append(Line(tuple(spans)))
     return [*(line for line, well in zip(lines, works, strict=True) if not well), *beside]
+
+
+def _queue(busy: Sequence[TrialRow], host: str) -> list[Span]:
+    """Of a batch system, whose nodes give no readings."""
+    told = host_words.in_queue([(t.state, t.said) for t in busy if t.host == host])
+    return [(told, "")] if told else []
 
 
 def _names(state: State, hosts: _Hosts) -> list[str]:

@@ -37,8 +37,19 @@ gone() { # PID START BOOT -> $why, when that process certainly runs no more
 
 ended() { # whether control/exit is there and whole: the power may have gone before its bytes were on disk
     [ -e "$d/exit" ] || return 1
-    while read -r word; do
-        case $word in end) return 0 ;; esac
+    reason=''
+    # In every word, as the reader wants it: to a damaged one nobody would answer, and the job is not lost either.
+    while read -r word one two three four five rest; do
+        case $word in
+        reason) reason=$one digits=0$two ;;
+        peak) digits=$one ;;
+        step) digits=${five:+$one$two$four$five$rest} ;;
+        end) digits=0$one ;;
+        *) return 1 ;;
+        esac
+        case $digits in '' | *[!0-9]*) return 1 ;; esac
+        case $word$three in step*[!0-9.]* | step | step.* | step*.*.*) return 1 ;; esac
+        case $word$reason in end*[!a-z]* | reason*[!a-z]*) return 1 ;; end?*) return 0 ;; esac
     done <"$d/exit"
     return 1
 } 2>/dev/null

@@ -18,6 +18,10 @@ home_of() { # PATH -> $path: absolute, with ~ as this machine has it
     esac
 }
 
+tidy() { # CACHE: what nobody has used for two days is sent again when it is wanted; a part of a day ago was cut
+    find "$1" -type f \( -name '*.tar' -mtime +1 -o -name '*.part' -mtime +0 \) -exec rm -f {} +
+}
+
 fact() { printf '%s=%s\0' "$1" "$2"; }
 
 probe() {
@@ -42,8 +46,7 @@ probe() {
         { read -r package <"$cpu/topology/physical_package_id" && read -r core <"$cpu/topology/core_id"; } 2>/dev/null &&
             printf '%s %s %s\n' "${cpu#cpu}" "$package" "$core"
     done)"
-    # What nobody has used for two weeks is sent again when it is wanted. What is half done for a day was cut.
-    find "$path/cache" -type f \( -name '*.tar' -mtime +14 -o -name '*.part' -mtime +0 \) -exec rm -f {} +
+    tidy "$path/cache"
     find "$path" -maxdepth 4 -type d \( -name '*.staging-*' -o -name '*.removing-*' \) -mtime +0 -prune \
         -exec rm -rf {} +
     exit 0 # untidy is no fault
@@ -58,6 +61,8 @@ receive() {
     sum=$(sha256sum <"$part")
     if [ "${sum%% *}" != "$3" ]; then echo 'its checksum is wrong' >&2 && exit 1; fi
     mv -f "$part" "$1"
+    # Here too: a host may stay open for months, and each candidate is another archive.
+    tidy "${1%/*}"
 }
 
 delete() { # a candidate may take the write permission from its own directories

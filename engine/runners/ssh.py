@@ -75,6 +75,7 @@ class SshTransport:
         self._numbers = 0
         self._dropped: list[str] = []
         self._tending: asyncio.Task[None] | None = None
+        self._resting = False  # it waits for a connection
         self._fresh = asyncio.Event()
         self._closings = 0
 
@@ -84,6 +85,10 @@ class SshTransport:
         """Have a connection, now. Raises ConnectionFault with ssh's own words and the mend."""
         self._not_before = 0.0
         await self._connected(self._clock.monotonic())
+        if self._resting and self._tending is not None:
+            # It would sleep its back-off to the end, which may be minutes after the connection stands again.
+            self._tending.cancel()
+            self._tending = asyncio.create_task(self._tend(), name=f"follow attempts on {self.host}")
 
     async def _connected(self, until: float = math.inf) -> Link:
         """The connection, made anew by one attempt where there is none.
@@ -100,7 +105,7 @@ class SshTransport:
                 if wait <= 0:
                     return await self._connect()
             if self._clock.monotonic() + wait > until and self._refusal is not None:
-                raise self._refusal
+                raise self._refusal.with_traceback(None)  # else it would hold the frames of all whom it was told
             await self._clock.sleep(wait)
 
     async def _connect(self) -> Link:
@@ -171,6 +176,8 @@ class SshTransport:
                 if fault.crowded:
                     link.give_way(fault)
             except ConnectionFault as refused:
+                if self._not_before > until:
+                    raise  # asked again at once, it would say the same, and let nobody else come to a word
                 fault = refused
             if fault.lasting or self._clock.monotonic() >= until or closings != self._closings:
                 raise fault
@@ -246,7 +253,10 @@ class SshTransport:
         try:
             while self._feeds:
                 try:
-                    await self._watch(await self._connected())
+                    self._resting = True
+                    link = await self._connected()
+                    self._resting = False
+                    await self._watch(link)
                 except (HostFault, LinkLost) as fault:
                     for feed in self._feeds:
                         feed.asked = False
@@ -308,6 +318,8 @@ class SshTransport:
 
     def _take(self, feed: _Followed, frame: Frame) -> bool:
         items = feed.reader.take(frame)
+        if frame.kind == "exit" and not feed.reader.ended:
+            feed.asked = False  # not to be understood, and the far side thinks that this was the end
         feed.put(items)
         return bool(items)
 

@@ -88,8 +88,9 @@ class Drafting:
         config, pace, at = self.setting.config, self.setting.pace, self.setting.clock.now()
         if config.proposer.drafts:
             return config.proposer.drafts
-        ending = sum(t.started_at is not None and pace.ends_soon(at - t.started_at) for t in now.trials)
-        return pace.drafts(self.setting.fleet.capacity, config.trial.train_seconds, len(now.trials), ending)
+        run = config.trial.train_seconds
+        ending = sum(t.started_at is not None and pace.ends_soon(at - t.started_at, run) for t in now.trials)
+        return pace.drafts(self.setting.fleet.capacity, run, len(now.trials), ending)
 
     async def _can_pay(self) -> bool:
         """Whether what was last refused would fit now. What is only set aside may become free again: it waits."""
@@ -118,8 +119,9 @@ class Drafting:
         row = await self.setting.store.read(reading.experiment, campaign.id, numbers[-1])
         return row.id if row is not None else None
 
-    async def draft(self, now: Situation, experiment: ExperimentRow) -> None:
-        campaign = now.campaign
+    async def draft(self, campaign: CampaignRow, drafted: int, experiment: ExperimentRow) -> None:
+        """One draft from its brief to its candidate. It lasts: of what the turn saw (``drafted`` proposals so far)
+        it keeps no more than it needs, for a thousand drafts would keep a thousand looks at all rows."""
         proposer = self.setting.proposer  # the same from here to the end, whatever ratchet.toml says meanwhile
         if experiment.author != proposer.name:
             # The row was made for another one, before ratchet.toml changed: what that was to mend still waits.
@@ -138,7 +140,7 @@ class Drafting:
             self.setting.config,
             files,
             checkout=str(checkout),
-            remaining=await self._remaining(now),
+            remaining=await self._remaining(campaign, drafted),
             failure=await self._failure(campaign, experiment),
             told=self._told,
         )
@@ -294,12 +296,12 @@ class Drafting:
         fits = failed.base_sha == campaign.incumbent_sha
         return tuple(FileChange(path, after.get(path)) for path in changed), fits
 
-    async def _remaining(self, now: Situation) -> Remaining:
+    async def _remaining(self, campaign: CampaignRow, drafted: int) -> Remaining:
         limits = self.setting.config.limits
         left = await self.setting.ledger.left() if self.setting.ledger is not None else None
         return Remaining(
-            experiments=None if limits.experiments is None else max(0, limits.experiments - now.drafted),
-            hours=None if limits.hours is None else max(0.0, limits.hours - now.campaign.active_seconds / 3600),
+            experiments=None if limits.experiments is None else max(0, limits.experiments - drafted),
+            hours=None if limits.hours is None else max(0.0, limits.hours - campaign.active_seconds / 3600),
             dollars=None if left is None else left / 1e9,
         )
 

@@ -86,7 +86,7 @@ class Measuring:
         on rented devices, nor beyond FILL_SEEDS: more teach little. Returns the seconds until it may be time.
         """
         setting, campaign = self.setting, now.campaign
-        idle = setting.fleet.capacity - len(now.trials)
+        idle = setting.fleet.free
         run = setting.pace.running or float(setting.config.trial.train_seconds)
         awaited = [e.created_at for e in now.experiments if e.state == S.DRAFTING]
         awaited += [e.asked_at or e.updated_at for e in now.experiments if e.state in (S.REVIEW, S.KEEP_REVIEW)]
@@ -122,8 +122,9 @@ class Measuring:
         return begun[0] if begun else min(kinds, key=lambda kind: (-kinds[kind], kind))
 
     def _kind(self, wanted: str) -> str:
-        """What the judge wants to compare with, where there is a choice."""
-        return wanted if len(self.setting.fleet.kinds) > 1 else ""
+        """What the judge wants to compare with, where there is a choice: also a kind that is away for a moment."""
+        known = {kind for post in self.setting.fleet.posts for kind in post.kinds}
+        return "" if known == {wanted} else wanted
 
     async def rerun(self, experiment: ExperimentRow, seeds: int, actor: str) -> tuple[int, str]:
         """Further runs of an experiment and its base on seeds that nobody used, for comparison only."""

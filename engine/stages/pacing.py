@@ -34,9 +34,9 @@ class Pace:
         idle = 0 if busy is None else max(0, capacity - busy)
         return idle + max(math.ceil(capacity * self.proposing / max(run, 1e-3)), ending) + SPARE
 
-    def ends_soon(self, since: float) -> bool:
+    def ends_soon(self, since: float, run_seconds: float) -> bool:
         """Whether a run begun ``since`` seconds ago will have ended before a proposal begun now is there."""
-        return 0 < self.running <= since + SLACK * self.proposing
+        return (self.running or run_seconds) <= since + SLACK * self.proposing
 
 
 def _moved(average: float, seconds: float) -> float:

@@ -312,13 +312,13 @@ def proposed(conn: sqlite3.Connection, campaign: int, *, settled_only: bool = Fa
     return int(conn.execute(sql, (campaign,)).fetchone()[0])
 
 
-def held_up(conn: sqlite3.Connection) -> tuple[int, int]:
-    """Trials that wait for a device, and experiments that wait for the engine."""
-    queued, waiting = conn.execute(
-        "SELECT (SELECT COUNT(*) FROM trial WHERE state = 'queued'),"
-        " (SELECT COUNT(*) FROM experiment WHERE state IN ('ready', 'judging', 'merging'))"
-    ).fetchone()
-    return int(queued), int(waiting)
+def held_up(conn: sqlite3.Connection) -> tuple[dict[str, int], dict[str, int]]:
+    """Trials that wait for a device, by the kind that they need ('' = any); open experiments by state."""
+    queued = conn.execute("SELECT kind, COUNT(*) FROM trial WHERE state = 'queued' GROUP BY kind").fetchall()
+    states = conn.execute(
+        "SELECT state, COUNT(*) FROM experiment WHERE state <> 'settled' GROUP BY state"
+    ).fetchall()
+    return dict(queued), dict(states)
 
 
 def finished_runs(conn: sqlite3.Connection, rows: Iterable[ExperimentRow]) -> dict[int, tuple[int, int]]:

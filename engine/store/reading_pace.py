@@ -29,5 +29,15 @@ def pace_of(conn: sqlite3.Connection, campaign: int, author: str) -> tuple[float
     return _median(proposals), _median(runs)
 
 
+def device_seconds(conn: sqlite3.Connection, campaign: int) -> dict[str, float]:
+    """Seconds of the runs that have ended, by their purpose; 'fill' are those that nobody asked for."""
+    rows = conn.execute(
+        "SELECT CASE WHEN experiment IS NULL AND purpose = 'anchor' THEN 'fill' ELSE purpose END, SUM(seconds)"
+        " FROM trial WHERE campaign = ? AND state = 'done' GROUP BY 1",
+        (campaign,),
+    )
+    return {str(purpose): float(seconds) for purpose, seconds in rows if seconds}
+
+
 def _median(rows: list[tuple[float]]) -> float:
     return float(median(r[0] for r in rows)) if rows else 0.0

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from pathlib import Path
 
+from engine.inbox import Inbox
 from tests.console.ratchet_command import data, ratchet, well
+from tests.console.test_cli_help import complete
 from tests.console.test_cli_json import check
 from tests.engine.engine_process import finish, query, until
 from tests.project_factory import make_project
@@ -55,6 +58,35 @@ def test_a_host_is_drained_resumed_and_lent_from_the_command_line(tmp_path: Path
         assert bad.returncode == 2
     finally:
         well("stop", at=project)
+
+
+def test_completion_offers_hosts_and_the_devices_of_the_one_that_was_named(tmp_path: Path) -> None:
+    project = two_hosts(tmp_path, 0.1)
+    assert finish(project, experiments=0) == 0
+    store = sqlite3.connect(project / ".ratchet" / "store.db")
+    for name in ("local", "far"):
+        devices = [{"uuid": f"GPU-{name}-{n}", "index": n, "name": "H200"} for n in range(2)]
+        store.execute("UPDATE host SET devices = ? WHERE name = ?", (json.dumps(devices), name))
+    store.commit()
+    store.close()
+    for command in ("drain", "undrain", "resume", "lend"):
+        assert complete(project, f"ratchet hosts {command} ") == ["plain,local", "plain,far"]
+    assert complete(tmp_path, f"ratchet hosts -C {project} drain f") == ["plain,far"]
+    mine = ["plain,GPU-far-0", "plain,GPU-far-1"]
+    assert complete(project, "ratchet hosts lend far --device GPU") == mine
+    assert not any(complete(tmp_path, "ratchet hosts drain ")), "no project: nothing, and no complaint"
+
+
+def test_two_words_on_two_hosts_both_wait_for_an_engine(tmp_path: Path) -> None:
+    project = two_hosts(tmp_path, 0.1)
+    assert finish(project, experiments=0) == 0
+    for word in (["drain", "far"], ["drain", "local"], ["lend", "far", "--hours", "1"], ["drain", "far"]):
+        assert "the request waits" in well("hosts", *word, at=project)
+        inbox = Inbox(project / ".ratchet" / "inbox.db")
+        inbox.put_to_sleep()  # as the start of an engine does
+        inbox.close()
+    waiting = [request["kind"] for request in data("status", at=project)["requests_waiting"]]
+    assert sorted(waiting) == ["drain", "drain", "lend"], "said twice of one host is one request"
 
 
 def test_before_the_first_start_there_is_nothing_to_show(tmp_path: Path) -> None:

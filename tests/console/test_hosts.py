@@ -12,9 +12,9 @@ import pytest
 from console import host_spots, host_words
 from console.host_spots import Folds, Place, Spot
 from console.page_sources import Machines
+from console.recent import SAMPLES, Recent
 from console.state import HostsRead, State, View, reduce
 from console.widgets import host_table, page_parts, slot_table, status_bar
-from console.widgets.host_table import Recent
 from console.widgets.lines import Line, Scene
 from engine.store.reading import ReadingRow, TrialRow
 from engine.store.reading_hosts import HostRow, HostUse
@@ -89,6 +89,30 @@ def test_a_batch_system_s_own_words_are_shown_while_a_trial_waits_and_where_it_r
     runs = replace(trial(42, "cluster", "2"), said="RUNNING on node7")
     told = paint(state(running=(waits, runs), hosts=(host("cluster"),)), 110, 10)
     assert "PENDING (Priority)" in told and "RUNNING on node7" in told
+
+
+@pytest.mark.parametrize("width", [60, 80, 160])
+def test_a_batch_system_is_told_by_what_its_queue_does(width: int) -> None:
+    said = ["RUNNING on node7", "PENDING (Priority)", "PENDING (Priority)", "PENDING (Resources)"]
+    rows = [
+        busy(40 + i, "cluster", trial=i + 1, said=words, slot=f"slurm{9 + i}", state="running" if i == 0 else "launching",
+             started_at=NOW - 9 if i == 0 else None)
+        for i, words in enumerate(said)
+    ]  # fmt: skip
+    of = Machines((), tuple(reversed(rows)), 0, (host("cluster", sort="slurm", capacity=32),))
+    words = "1 running · 2 PENDING (Priority) · 1 PENDING (Resources)"
+    lines = check(table(of, None, width, 20), width, 20).split("\n")
+    assert words in lines[1] and "no reading yet" not in "".join(lines)
+    assert [line.split()[2] for line in lines if "slurm" in line.lower() and "#" in line] == [
+        "#40",
+        "#41",
+        "#42",
+        "#43",
+    ]
+    assert words in check(table(of, None, width + 20, 20, Folds(True)), width + 20, 20)
+    running = [trial(one.number or 0, "cluster", one.slot, state=one.state, said=one.said) for one in rows]
+    running = [one if one.state == "running" else replace(one, started_at=None) for one in running]
+    assert words in paint(state(running=tuple(running), hosts=of.hosts), 100, 3)
 
 
 @pytest.mark.parametrize(("width", "height"), [(86, 10), (64, 8), (78, 19), (46, 8)])
@@ -276,7 +300,7 @@ def test_the_last_minutes_are_kept_where_they_were_seen_and_forgotten_after_that
     line = recent.line(("box", "cpu"), NOW)
     assert [value for value in line if value is not None] == [60.0, 55.0, 5.0] and line[-2] == 5.0
     recent.note([reading("box", "cpu", age=-10_000.0, utilisation=1.0)])
-    assert recent.line(("box", "cpu"), NOW) == [None] * host_table.SAMPLES
+    assert recent.line(("box", "cpu"), NOW) == [None] * SAMPLES
     assert len(recent.values["box", "cpu"]) == 1
     assert page_parts.sparkline([0.0, 50.0, None, 100.0], 6) == "  ▁▅·█"
 

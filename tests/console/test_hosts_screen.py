@@ -154,6 +154,20 @@ async def test_the_device_under_the_cursor_is_lent_else_its_host(many: Path) -> 
         assert asks(c)[1:] == [("lend", {"name": "box2", "hours": 2, "device": ""})]
 
 
+async def test_no_device_goes_silent_behind_a_question_where_nothing_is_read(many: Path) -> None:
+    async with console(many, size=(120, 40)) as c:
+        await opened(c)
+        before = shown(c)
+        await c.press("y")
+        assert c.app.screen.is_modal
+        c.app.live._now += 60.0
+        page_behind = c.app.screen_stack[-2]
+        assert isinstance(page_behind, HostsScreen)
+        page_behind.paint()
+        await c.press("escape")
+        assert shown(c).count("old") == before.count("old")
+
+
 async def test_in_a_replay_nothing_is_said_about_a_host(many: Path) -> None:
     async with console(many) as c:
         screen = await opened(c)

@@ -89,6 +89,18 @@ async def test_a_trial_that_is_preempted_for_ever_ends_and_says_what_to_do(tmp_p
     assert "another partition or qos" in c.campaign.pause_mend and "dmesg" not in c.campaign.pause_mend
 
 
+async def test_a_trial_lost_again_and_again_on_a_cluster_is_a_question_for_slurm(tmp_path: Path) -> None:
+    c = Priced(tmp_path, program=taken(0, 10**6, measured({0: 6.0})), script=[Turn(0)])
+
+    async def work() -> None:
+        await c.engine()
+        c.fleet.posts[0].sort = "slurm"
+        await c.until(lambda: c.campaign.state == "paused", "the pause")
+
+    await c.run(work)
+    assert f"lost {MAX_ATTEMPTS} times" in c.campaign.pause_reason and "scontrol show job" in c.campaign.pause_mend
+
+
 async def test_a_trial_that_a_person_stopped_does_not_run_again_when_its_job_is_taken(tmp_path: Path) -> None:
     c = Priced(tmp_path, program=taken(1, 0, measured({0: 6.0})), script=[Turn(0)])
 

@@ -161,16 +161,15 @@ def test_a_campaign_on_a_cluster_submits_runs_and_judges_with_one_squeue_a_poll(
     while engine.poll() is None:
         words |= {reason for *_, reason in query(project, WORDS)}
         if not shown and any(word.startswith("PENDING") for word in said(project)):
-            shown = ratchet(project, "hosts") + ratchet(project, "status")
+            shown = ratchet(project, "hosts") + "\0" + ratchet(project, "status")
         time.sleep(0.05)
     seconds = time.monotonic() - began
     assert wait(engine, project) == 0, output(project)
     print(assert_sound(tmp_path / "p", project))
     print(assert_charged_once_and_as_used(project))
     assert {"PENDING (Resources)", "PENDING (Priority)"} & words and "RUNNING on node7" in words, words
-    assert re.search(r"\d/4 running, \d waiting", shown) and re.search(r"waiting: trial \d+ .*PENDING", shown), (
-        shown
-    )
+    hosts, _, status = shown.partition("\0")
+    assert "PENDING" in hosts and re.search(r"waiting: trial \d+ .* on cluster: PENDING", status), shown
     submitted = jobs_of(cluster, project)
     attempts = query(project, "SELECT COUNT(*) FROM attempt")[0][0]
     assert set(submitted.values()) == {1} and len(submitted) == attempts
@@ -203,7 +202,12 @@ def test_trials_that_a_person_stops_pending_or_running_leave_the_queue_and_the_c
         assert until(lambda: query(project, done, trial), "its end") == [("cancelled", "stopped by tester")]
         until(lambda: cluster.jobs()[job_of(project, directory)] == "CANCELLED", "it to leave the queue")
         assert cluster.jobs()[somebody] == "RUNNING", "while it could not have started"
-    other, second, _ = until(lambda: query(project, f"{of} WHERE a.state = 'running'"), "one that runs")[0]
+    claimed = "SELECT COUNT(*) FROM attempt WHERE identity <> ''"
+    until(lambda: running(project), "one that runs")
+    until(
+        lambda: query(project, claimed)[0][0] == sum(what == "start" for what, *_ in runs(tmp_path)), "its program"
+    )
+    other, second, _ = query(project, f"{of} WHERE a.state = 'running'")[0]
     inbox.ask("stop_trial", "tester", time.time(), trial=other)
     assert until(lambda: query(project, done, other), "its end") == [("cancelled", "stopped by tester")]
     inbox.close()

@@ -60,7 +60,10 @@ KillWait=2
 InactiveLimit=0
 MessageTimeout=2
 NodeName={node} NodeAddr=127.0.0.1 CPUs={cpus} RealMemory=1000 State=UNKNOWN
-PartitionName=main Nodes={node} Default=YES MaxTime=1-00:00:00 DefaultTime=10
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
+PartitionName=main Nodes={node} Default=YES MaxTime=1-00:00:00 DefaultTime=10 PriorityTier=1
+PartitionName=urgent Nodes={node} PriorityTier=2
 PartitionName=closed Nodes={node} State=DOWN
 """
 

@@ -210,6 +210,19 @@ async def test_a_pilot_that_is_ended_by_somebody_loses_its_trials_and_the_next_o
     assert job_of(again.directory) != job_of(plan.directory)
 
 
+@pytest.mark.parametrize("command", ["sleep 300", "trap '' TERM; sleep 300"], ids=["ends by itself", "is killed"])
+async def test_a_pilot_that_slurm_preempts_takes_no_attempt_from_its_trials(
+    bench: Bench, cluster: Cluster, command: str
+) -> None:
+    plan = await bench.plan(f"echo up; {command}")
+    await bench.host.launch(plan)
+    await bench.until(plan.directory, b"up\n")
+    with filled(cluster, "--partition=urgent"):
+        end = (await bench.follow(plan.directory))[-1]
+    assert isinstance(end, Lost) and end.preempted and end.seconds is not None and end.seconds > 0, end
+    print(end)
+
+
 async def test_an_srun_that_starts_nothing_is_told_in_its_words(cluster: Cluster, tmp_path: Path) -> None:
     failing = 'case "$*" in *--exact*) echo "srun: error: Unable to create step: out of luck" >&2; exit 1 ;; esac\nexec $REAL "$@"'
     path = cluster.shim(tmp_path / "path", {"srun": failing})

@@ -94,11 +94,10 @@ async def until(condition: Any) -> None:
 
 
 @contextmanager
-def filled(cluster: Cluster) -> Iterator[None]:
+def filled(cluster: Cluster, *options: str) -> Iterator[None]:
     """Nothing else can start on the cluster."""
-    number = cluster.ask(
-        "sbatch", "--parsable", "--exclusive", "--chdir=/", "--output=/dev/null", "--wrap=sleep 300"
-    )
+    words = ["--parsable", "--exclusive", "--chdir=/", "--output=/dev/null", "--wrap=sleep 300"]
+    number = cluster.ask("sbatch", *options, *words)
     end = time.monotonic() + PATIENCE
     while cluster.jobs().get(number) != "RUNNING" and time.monotonic() < end:
         time.sleep(0.05)
@@ -234,6 +233,55 @@ async def test_a_job_that_slurm_ends_at_its_limit_is_a_lost_attempt(bench: Bench
     await bench.until(plan.directory, b"up\n")
     cluster.ask("scontrol", "update", f"JobId={job_of(plan.directory)}", "EndTime=now")
     assert "TIMEOUT" in lost(await bench.follow(plan.directory))
+
+
+@pytest.mark.parametrize("command", ["sleep 300", "trap '' TERM; sleep 300"], ids=["ends by itself", "is killed"])
+@pytest.mark.parametrize("requeue", [False, True], ids=["no requeue", "requeue"])
+async def test_a_job_that_slurm_preempts_is_told_from_one_that_died(
+    cluster: Cluster, tmp_path: Path, command: str, requeue: bool
+) -> None:
+    async with benched(make_host(cluster, tmp_path, requeue=requeue), tmp_path) as bench:
+        plan = await bench.plan(f"echo up; {command}")
+        await bench.host.launch(plan)
+        await bench.until(plan.directory, b"up\n")
+        began = time.monotonic()
+        with filled(cluster, "--partition=urgent"):
+            end = (await bench.follow(plan.directory))[-1]
+            held = time.monotonic() - began
+        assert isinstance(end, Lost) and end.preempted and end.seconds is not None
+        print(f"{end.reason}: held for {end.seconds:.2f} s at most, of {held:.2f}")
+        assert 0 < end.seconds < held + 5.0
+        died = await bench.plan("echo up; sleep 300")
+        await bench.host.launch(died)
+        started = await bench.until(died.directory, b"up\n")
+        cluster.kill_there(int(started.identity.split()[0]), "job.sh")
+        end = (await bench.follow(died.directory))[-1]
+        assert isinstance(end, Lost) and not end.preempted
+
+
+async def test_a_job_whose_node_fails_is_told_from_one_that_died(bench: Bench, cluster: Cluster) -> None:
+    plan = await bench.plan("echo up; sleep 300")
+    await bench.host.launch(plan)
+    await bench.until(plan.directory, b"up\n")
+    try:
+        cluster.ask("scontrol", "update", f"NodeName={NODE}", "State=DOWN", "Reason=test")
+        end = (await bench.follow(plan.directory))[-1]
+    finally:
+        cluster.ask("scontrol", "update", f"NodeName={NODE}", "State=RESUME")
+    assert isinstance(end, Lost) and end.preempted and "NODE_FAIL" in end.reason, end
+
+
+async def test_what_a_node_proved_holds_for_a_start_while_none_is_free(cluster: Cluster, tmp_path: Path) -> None:
+    """A trial of that start is contained too, and nobody who asks for other nodes is told so."""
+    async with benched(make_host(cluster, tmp_path), tmp_path) as bench:
+        proved = bench.host.containment
+    with filled(cluster):
+        async with benched(make_host(cluster, tmp_path, probe=1), tmp_path) as bench:
+            again = bench.host.containment
+            assert (again.kind, again.wrap) == (proved.kind, proved.wrap) and proved.kind == "unshare"
+            assert "at an earlier start" in again.proof
+        async with benched(make_host(cluster, tmp_path, probe=1, cpus_per_task=2), tmp_path) as bench:
+            assert bench.host.containment.kind == "sweep" and "start again when" in bench.host.containment.mend
 
 
 async def test_a_trial_that_may_outlive_its_jobs_limit_is_not_submitted(cluster: Cluster, tmp_path: Path) -> None:

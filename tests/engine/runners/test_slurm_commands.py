@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.errors import UsageError
-from engine.runners import AttemptPlan, Step
+from engine.runners import AttemptPlan, Containment, Step, node_proof
 from engine.runners import slurm_commands as commands
 from engine.runners.slurm_attempt import adapted, allowance, parse_facts
 from engine.runners.slurm_commands import PHASES, Phase, parse_queue, parse_show, parse_submitted
@@ -138,6 +139,39 @@ def test_a_shown_job_is_read_by_its_own_fields_and_not_by_what_a_user_wrote() ->
     assert parse_show(SHOWN, "1") is None and parse_show(SHOWN.replace("JobState=PENDING", ""), "1") is None
     for cut in range(SHOWN.index("JobState=")):
         assert parse_show(SHOWN[:cut], "17") is None
+
+
+@pytest.mark.parametrize(
+    ("state", "more", "taken"),
+    [
+        ("PREEMPTED", "", True), ("NODE_FAIL", "", True), ("BOOT_FAIL", "", True), ("LAUNCH_FAILED", "", True),
+        ("RUNNING", " PreemptEligibleTime=2026-11-21T12:00:00 PreemptTime=2026-11-21T12:01:00", True),
+        ("RUNNING", " PreemptEligibleTime=2026-11-21T12:00:00 PreemptTime=None", False), ("RUNNING", "", False),
+        ("TIMEOUT", "", False), ("CANCELLED", "", False), ("FAILED", "", False), ("OUT_OF_MEMORY", "", False),
+        ("COMPLETED", "", False), ("COMPLETED", " Restarts=2", True), ("PENDING", " Restarts=1", True),
+    ],
+)  # fmt: skip
+def test_what_slurm_took_away_is_told_from_what_ended_by_itself(state: str, more: str, taken: bool) -> None:
+    job = parse_show(f"JobId=17 JobName=ratchet-t JobState={state}{more} RunTime=1-00:01:40 Comment=x\n", "17")
+    assert job is not None and job.taken is taken and job.ran == 86500
+
+
+def test_what_a_node_has_proved_is_remembered_for_the_same_question_only() -> None:
+    found = Containment("unshare", ("/usr/bin/unshare", "--pid", "--"), "an escapee was dead", {"x": "y"})
+    asked = ("--partition=gpu", "--gres=gpu:1")
+    data = node_proof.dump(asked, found)
+    assert node_proof.parse(data, asked) == Containment(found.kind, found.wrap, found.proof)
+    assert node_proof.parse(data, ("--partition=cpu",)) is None
+    for at in range(len(data) - 2):
+        assert node_proof.parse(data[:at], asked) is None, "cut"
+
+
+@given(st.binary() | st.builds(lambda value: json.dumps(value).encode(), st.dictionaries(
+    st.sampled_from(["asked", "kind", "wrap", "proof"]), st.recursive(st.none() | st.text() | st.integers(), st.lists)
+)))  # fmt: skip
+def test_a_proof_that_is_none_proves_nothing(data: bytes) -> None:
+    found = node_proof.parse(data, ("--partition=gpu",))
+    assert found is None, found
 
 
 def test_the_past_is_read_from_the_accounting_database() -> None:
