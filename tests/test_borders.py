@@ -47,7 +47,7 @@ CONSOLE_MAY = {
 COMMANDS_MAY = CONSOLE_MAY | {
     "engine.adoption", "engine.checks", "engine.doctor", "engine.effect", "engine.effect_run", "engine.workspace", "engine.opening", "engine.environment",
     "engine.store.core", "engine.config_template", "engine.api_key",
-    "engine.simulation",
+    "engine.simulation", "engine.simulated_plan", "engine.store.reading_pace",
 }  # fmt: skip
 SQLITE = {"engine/inbox.py"}
 HEAVY = {

@@ -178,8 +178,8 @@ def test_a_campaign_on_a_cluster_submits_runs_and_judges_with_one_squeue_a_poll(
     most = max(len(re.findall(r"\d+", line.partition("--jobs=")[2].split()[0])) for line in polls)
     print(f"{attempts} jobs in {seconds:.1f} s: {len(polls)} calls of squeue, of up to {most} jobs at once")
     assert most == 4, "all jobs in one call"
-    # One each poll, and one more at once whenever a job was submitted.
-    assert len(polls) <= seconds / POLL + attempts + 1
+    # One each poll, and one more at once when a job was submitted, and when it is first asked about.
+    assert len(polls) <= seconds / POLL + 2 * attempts
 
 
 # --- 2 ------------------------------------------------------------------------------------------------
@@ -419,8 +419,9 @@ def test_a_site_whose_commands_need_slurm_conf_is_served_from_its_login_node(
     print(assert_sound(tmp_path / "p", project))
     looked = ratchet(project, "doctor")
     print(looked)
+    looked = " ".join(looked.split())
     for words in ("cluster: Slurm partition main is up; trials at once: 4", "cluster: containment unshare"):
-        assert f"ok    {words}" in looked
+        assert f"ok {words}" in looked
     assert "a node sees" in looked and "logind" not in looked.partition("cluster: ")[2]
 
 
