@@ -33,22 +33,16 @@ WORK = {
 FALLBACK: Mapping[str, Any] = {"devices": 8, "trial_seconds": 300.0, "propose_seconds": 60.0, "drafts": 0}
 
 
-class Room(click.ParamType):
-    """``8x300``: devices of one kind, and the seconds that a run takes on it."""
-
-    name = "NxSECONDS"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, float]:
-        if isinstance(value, tuple):
-            return value
-        count, cross, seconds = str(value).partition("x")
-        try:
-            room = int(count), float(seconds)
-        except ValueError:
-            self.fail(f"{value!r} is no number of devices and seconds of a run, like 8x300", param, ctx)
-        if not cross or not 1 <= room[0] <= MOST_DEVICES or not 1 <= room[1] <= 1e6:
-            self.fail(f"{value!r}: expected 1 to {MOST_DEVICES} devices, and runs of 1 second or more", param, ctx)
-        return room
+def devices_and_seconds(text: str) -> tuple[int, float]:
+    """``8x300``: devices of one kind, and the seconds that a run takes on it; click.BadParameter otherwise."""
+    count, cross, seconds = text.partition("x")
+    try:
+        room = int(count), float(seconds)
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is no number of devices and seconds of a run, like 8x300") from None
+    if not cross or not 1 <= room[0] <= MOST_DEVICES or not 1 <= room[1] <= 1e6:
+        raise click.BadParameter(f"{text!r}: expected 1 to {MOST_DEVICES} devices, and runs of 1 second or more")
+    return room
 
 
 @click.command(
@@ -60,7 +54,8 @@ class Room(click.ParamType):
 @click.option(
     "--host",
     "hosts",
-    type=Room(),
+    type=devices_and_seconds,
+    metavar="NxSECONDS",
     multiple=True,
     help="Devices of one kind and the seconds of a run on it, like 8x300; may be given again.",
 )

@@ -313,6 +313,37 @@ async def test_a_lent_device_is_left_alone_for_its_time_and_the_rest_of_the_host
     await c.run(work)
 
 
+async def test_what_others_held_is_taken_as_soon_as_they_have_left_it_although_nobody_says_so(
+    tmp_path: Path,
+) -> None:
+    """Nothing of ours runs then whose end would be a reason to look again."""
+    c = campaign(tmp_path, drafts=2, limits=RunLimits(hours=8))
+    c.rooms = {"one": (2, "small")}
+    guests: set[int] = set()
+
+    async def work() -> None:
+        await c.engine()
+        await c.until(lambda: c.machine.running() == 2, "it at work")
+        assert (await c.ask("lend", name="one", hours=1))[0] == "done"
+        end = c.clock.now() + 3600
+        await c.clock.sleep(3500)
+        assert c.machine.running() == 0
+        await c.until(lambda: c.machine.running() > 0, "work again", hours=0.1)
+        print(f"{c.clock.now() - end:.0f} s after the lent hour")
+        assert 0 <= c.clock.now() - end < 15
+        c.hosts["one"]._allocations._locked = lambda slot: bool(guests)  # by another project's job
+        guests.add(1)
+        await c.clock.sleep(1000)
+        assert c.machine.running() == 0
+        guests.clear()
+        await c.clock.sleep(15)
+        assert c.machine.running() == 2
+        c.conductor.stop("enough")
+        await c.ended()
+
+    await c.run(work)
+
+
 # --- kinds of hardware ------------------------------------------------------------------------------
 
 
