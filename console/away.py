@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from console.formats import dollars, one_or_more
 from engine import events
-from engine.store.reading import EventRow
+from engine.store.rows import EventRow
 
 KINDS = (
     "VerdictGiven", "RatchetAdvanced", "SteppedBack", "EngineStarted", "EngineStopped", "CampaignPaused",

@@ -7,7 +7,7 @@ import sqlite3
 from console.away import KINDS, MOST_EVENTS, SHORT_SECONDS, Away, summary
 from console.last_seen import LastSeen
 from engine.store import reading, reading_money, reading_steering
-from engine.store.reading import CampaignRow
+from engine.store.rows import CampaignRow
 
 
 def read(conn: sqlite3.Connection, campaign: CampaignRow, seen: LastSeen, now: float) -> Away | None:

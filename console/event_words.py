@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from console.formats import dollars, interval, one_or_more
 from console.plain_text import clean
 from engine import events
-from engine.store.reading import EventRow
+from engine.store.rows import EventRow
 
 ROUTINE = ("TrialQueued", "TrialStarted", "TrialEnded", "ExperimentMoved", "RequestAnswered", "NoteUsed")
 TROUBLE, DECISION, NEWS, ROUTINELY = "trouble", "decision", "news", "routine"

@@ -26,7 +26,8 @@ from console.state import (
 from console.steering import Steering
 from console.steering_source import SteeringSource
 from engine.store import reading, reading_hosts
-from engine.store.reading import CampaignRow, Reader
+from engine.store.reading import Reader
+from engine.store.rows import CampaignRow, EventRow, TrialRow
 
 FIRST_ROWS = 300
 EVENTS_AT_START = 40
@@ -111,7 +112,7 @@ class StoreFollower:
         if found is not None:
             self._outbox.say(SteeringRead(found))
 
-    def _read_events(self, conn: sqlite3.Connection) -> list[reading.EventRow]:
+    def _read_events(self, conn: sqlite3.Connection) -> list[EventRow]:
         if self._last_event == 0:
             self._last_event = max(0, reading.last_event(conn) - EVENTS_AT_START)
         events = reading.events(conn, self._last_event)
@@ -185,7 +186,7 @@ class StoreFollower:
         self,
         conn: sqlite3.Connection,
         campaign: CampaignRow,
-        trial: reading.TrialRow | None,
+        trial: TrialRow | None,
         marks: tuple[int, ...],
     ) -> CurvesRead:
         names = reading.series(conn, trial.id) if trial else {}

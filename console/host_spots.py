@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 from console import host_words
 from console.page_sources import Machines
-from engine.store.reading import ReadingRow
 from engine.store.reading_screens import BusyRow
+from engine.store.rows import ReadingRow
 
 
 @dataclass(frozen=True, slots=True)

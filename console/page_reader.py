@@ -16,7 +16,8 @@ from typing import Generic, Protocol, TypeVar
 from engine.clock import Clock
 from engine.errors import RatchetError
 from engine.store import faults, reading
-from engine.store.reading import CampaignRow, Reader
+from engine.store.reading import Reader
+from engine.store.rows import CampaignRow
 
 POLL_SECONDS = 0.25
 PACE_SECONDS = 1.0  # least seconds between two readings of a store that keeps changing

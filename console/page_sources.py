@@ -16,10 +16,10 @@ from console.staircase import RatchetView, Summary, staircase, summary
 from console.state import Curve, Detail
 from console.transcript import lines as transcript_lines
 from engine.store import reading, reading_hosts, reading_money, reading_screens
-from engine.store.reading import CampaignRow, ReadingRow, TrialRow
 from engine.store.reading_hosts import HostRow, HostUse
 from engine.store.reading_money import Money
 from engine.store.reading_screens import BusyRow, DecisionRow, HistoryRow
+from engine.store.rows import CampaignRow, ReadingRow, TrialRow
 
 # --- the history -------------------------------------------------------------------------------------
 

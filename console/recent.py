@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from engine.store.reading import ReadingRow
+from engine.store.rows import ReadingRow
 
 SAMPLE_SECONDS = 5.0
 SAMPLES = 60  # five minutes

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from engine.store import reading, reading_money
-from engine.store.reading import CampaignRow, ExperimentRow, Reader, TrialRow
+from engine.store.reading import Reader
 from engine.store.reading_money import Money, Used
+from engine.store.rows import CampaignRow, ExperimentRow, TrialRow
 
 
 def dumps(data: object, indent: int | None = None) -> str:

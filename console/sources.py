@@ -20,8 +20,8 @@ from console.plain_text import clean_lines
 from console.state import Curve, Detail, LogTail, StreamRead, listed
 from console.state import ExperimentsRead as Rows
 from engine.store import reading, reading_hosts
-from engine.store.reading import TrialRow
 from engine.store.reading_hosts import HostRow
+from engine.store.rows import TrialRow
 
 LOG_LINES = 400
 LOG_BYTES = 64 * 1024

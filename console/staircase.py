@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from console.ticks import TINY
 
 if TYPE_CHECKING:
-    from engine.store.reading import ExperimentRow, KeepRow
     from engine.store.reading_screens import TryRow
+    from engine.store.rows import ExperimentRow, KeepRow
 
 BY = ("experiments", "time")
 UNSCORED = ("crash", "invalid")

@@ -17,8 +17,8 @@ from console.layout import DECIDING, PANES, Pane
 from console.steering import Steering
 from engine.events import CampaignPaused, DecisionTaken, RequestAnswered, TrialEnded, Warned
 from engine.inbox import Request
-from engine.store.reading import CampaignRow, EngineRow, EventRow, ExperimentRow, ReadingRow, TrialRow
 from engine.store.reading_hosts import HostRow
+from engine.store.rows import CampaignRow, EngineRow, EventRow, ExperimentRow, ReadingRow, TrialRow
 
 AWAITING = ("review", "keep_review")
 SENT = "your decision is sent"

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from console.formats import duration
 from engine import review
 from engine.errors import UsageError
-from engine.store.reading import CampaignRow, EngineRow, ExperimentRow, KeepRow, NoteRow
 from engine.store.reading_money import Balance
 from engine.store.reading_steering import Decided, Standing
+from engine.store.rows import CampaignRow, EngineRow, ExperimentRow, KeepRow, NoteRow
 
 # Ends of drafts that are nobody's failure: a person said no, or there was nothing more to say or to spend.
 NO_FAILURE = ("rejected", "exhausted", "over budget", "stale")

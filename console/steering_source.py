@@ -9,8 +9,8 @@ from dataclasses import replace
 from console.steering import Steering
 from engine import events
 from engine.store import reading, reading_money, reading_steering
-from engine.store.reading import CampaignRow, EventRow
 from engine.store.reading_steering import Standing
+from engine.store.rows import CampaignRow, EventRow
 
 NOTES_KEPT = 100  # the newest
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from console.plain_text import clean, clean_lines
-from engine.store.reading import MessageRow
+from engine.store.rows import MessageRow
 
 MOST_LINES = 400  # of one block: a whole file in a tool's answer is in the diff too
 BEGINS = "system"  # the role of a conversation's first message, and of no other

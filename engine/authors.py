@@ -21,7 +21,7 @@ from engine.records import StoreRecords
 from engine.scope import Scope
 from engine.store import writes
 from engine.store.core import StoreThread
-from engine.store.reading import CampaignRow
+from engine.store.rows import CampaignRow
 from engine.types import Proposer
 from engine.workspace import Workspace
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from engine.attempt_plan import allocation_of
 from engine.clock import Clock
 from engine.config import Config
 from engine.errors import Fenced, HostFault, MovedOn, OverBudget, RatchetError, StorageFull
@@ -27,11 +28,11 @@ from engine.stages.drafting import Drafting
 from engine.stages.measuring import Measuring
 from engine.stages.merging import Merging
 from engine.stages.reviewing import Reviewing
-from engine.store import hosting, reading, writes
+from engine.store import attempting, hosting, reading, writes
 from engine.store.core import StoreThread
-from engine.store.reading import CampaignRow, ExperimentRow, TrialRow
 from engine.store.reading_pace import pace_of
-from engine.trials import CONTENDED, PREEMPTED, TrialDesk, allocation_of
+from engine.store.rows import CampaignRow, ExperimentRow, TrialRow
+from engine.trials import CONTENDED, PREEMPTED, TrialDesk
 from engine.types import Allocation, AttemptState, Proposer, Purpose, TrialOutcome, TrialState
 from engine.types import ExperimentState as S
 from engine.workspace import Workspace
@@ -322,11 +323,12 @@ class Conductor:
         busy = [e for e in now.experiments if e.state in (S.MEASURING, S.JUDGING)]
         begun = sum(e.state == S.READY and f"experiment {e.number}" in self._tasks for e in now.experiments)
         free = self.fleet.free - begun
-        if not now.campaign.calibration:
-            # A screening may fill the slots that the last calibration runs leave idle.
-            return free if any(t.purpose == Purpose.CALIBRATE for t in now.trials) else 0
         capacity = self.fleet.capacity
         beyond = capacity + 1 + capacity // 16 - len(busy) - begun
+        if not now.campaign.calibration:
+            # A screening may fill the slots that the last calibration runs leave idle; no more than that: until
+            # there is a verdict nobody learns that all of them crash.
+            return min(free, beyond) if any(t.purpose == Purpose.CALIBRATE for t in now.trials) else 0
         return max(beyond, free - sum(e.state == S.JUDGING for e in busy))
 
     # --- trials ---------------------------------------------------------------------------------
@@ -400,7 +402,7 @@ class Conductor:
         return False
 
     async def _drop(self, trial: TrialRow, why: str) -> None:
-        await self.store.write(writes.trial_dropped, self.campaign.id, trial.id, why)
+        await self.store.write(attempting.trial_dropped, self.campaign.id, trial.id, why)
 
     async def _trial(self, trial: TrialRow, allocation: Allocation | None) -> None:
         try:

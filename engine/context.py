@@ -11,8 +11,8 @@ from statistics import fmean
 
 from engine.config import Config
 from engine.store import reading_brief
-from engine.store.reading import CampaignRow, ExperimentRow
 from engine.store.reading_brief import HistoryRow
+from engine.store.rows import CampaignRow, ExperimentRow
 from engine.types import (
     Author,
     Brief,

@@ -23,7 +23,7 @@ from engine.opening import PAUSED_BY
 from engine.prices import in_dollars
 from engine.store import reading, writes
 from engine.store.core import StoreThread
-from engine.store.reading import CampaignRow, ExperimentRow
+from engine.store.rows import CampaignRow, ExperimentRow
 from engine.variables import is_secret
 
 LOOK_SECONDS = 1.0

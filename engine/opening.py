@@ -30,7 +30,7 @@ from engine.programs import refuse_missing
 from engine.runners import Containment, Host
 from engine.store import hosting, reading, reading_hosts, writes
 from engine.store.core import StoreThread
-from engine.store.reading import CampaignRow
+from engine.store.rows import CampaignRow
 from engine.types import Proposer
 from engine.workspace import Workspace
 

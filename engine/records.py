@@ -17,7 +17,7 @@ from engine import context
 from engine.fencing import clean, one_line
 from engine.store import reading
 from engine.store.core import StoreThread
-from engine.store.reading import CampaignRow, TrialRow
+from engine.store.rows import CampaignRow, TrialRow
 from engine.types import PastExperiment
 
 TRIALS = 3  # whose logs are shown, the newest first

@@ -14,7 +14,7 @@ from engine.inbox import Request
 from engine.opening import PAUSED_BY
 from engine.scope import Scope
 from engine.store import deciding, reading, writes
-from engine.store.reading import ExperimentRow
+from engine.store.rows import ExperimentRow
 from engine.types import Author, FileChange, Proposal
 
 Answer = tuple[str, str]

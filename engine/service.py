@@ -48,7 +48,7 @@ from engine.requests import Requests
 from engine.state_folder import create_state_directory
 from engine.store import reading, writes
 from engine.store.core import Store, StoreThread
-from engine.store.reading import CampaignRow
+from engine.store.rows import CampaignRow
 from engine.upkeep import Upkeep
 from engine.watching import Watching
 

@@ -27,6 +27,7 @@ from engine.simulated_workspace import KNOBS, VALUES, ArchiveHost, SimulatedWork
 from engine.store import deciding, reading, writes
 from engine.store.core import Store, StoreThread
 from engine.store.reading_pace import device_seconds
+from engine.store.rows import CampaignRow
 from engine.types import Author, Brief, ExperimentState, FileChange, Proposal, ProposerEvent
 
 __all__ = ["CAUSES", "Findings", "Plan", "simulate"]
@@ -178,7 +179,7 @@ class _Simulation:
             await asyncio.gather(*tasks, ending, return_exceptions=True)
             await fleet.close()
 
-    def _row(self) -> reading.CampaignRow:
+    def _row(self) -> CampaignRow:
         row = reading.campaign(self.store.store.conn)
         assert row is not None
         return row

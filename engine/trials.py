@@ -7,27 +7,21 @@ done already is found done, so there is no other recovery code.
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import io
 import os
-import tarfile
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
-from engine import early_stop, metrics
-from engine.config import Config, expand_command
-from engine.config_sections import SMOKE_SECONDS
-from engine.constraints import parse_constraint
-from engine.environment import METRICS_FILE, trial_environment
+from engine.attempt_plan import AttemptPlans, directory_of
+from engine.attempt_watch import AttemptWatch
+from engine.config import Config
 from engine.errors import HostFault, OverBudget, StorageFull
 from engine.failpoints import hit
 from engine.fleet import Post
 from engine.ledger import attempt_seconds
 from engine.runners import (
-    AttemptPlan,
     Exited,
     FollowItem,
     LogChunk,
@@ -36,18 +30,15 @@ from engine.runners import (
     Reached,
     Scheduled,
     Started,
-    Step,
-    StepExit,
     StepStarted,
     Unreachable,
 )
-from engine.runners.allocations import allocation_environment
-from engine.runners.far import LogCopy, is_full, send_file
+from engine.runners.far import LogCopy, is_full
 from engine.runners.transport import no_space
-from engine.series import Curves
 from engine.stages import Setting
-from engine.store import reading, spending, writes
-from engine.store.reading import AttemptRow, TrialRow
+from engine.store import attempting, reading, spending
+from engine.store.rows import AttemptRow, TrialRow
+from engine.trial_outcome import outcome_of
 from engine.types import Allocation, AttemptState, Purpose, Score, TrialOutcome
 
 MAX_ATTEMPTS = 3  # that were lost, and that were disturbed
@@ -61,35 +52,9 @@ PREEMPTED = "preempted"  # how the reason of an attempt begins that a batch syst
 MOST_DISTURBED = 0.1  # of a run's time, beyond which its score does not count
 FLUSH_SECONDS = 0.5
 GUARD_SECONDS = 5.0
-TAIL_BYTES = 6000
-FILE_LIMIT = 16 << 20
-SMOKE_BUDGET, SMOKE_STEPS = 2, 2
 ROOM_SECONDS = 5.0  # until a full disk is tried again
 LEAST_ROOM = 1 << 20  # bytes free, below which a failing trial is no evidence
 _ENDED = (AttemptState.ENDED, AttemptState.LOST)
-_OUTCOMES = {
-    "failed": TrialOutcome.CRASH,
-    "timeout": TrialOutcome.TIMEOUT,
-    "memory": TrialOutcome.MEMORY,
-    "output": TrialOutcome.OUTPUT,
-}
-
-
-@dataclass
-class _Watch:
-    """What is known of a running attempt while its log comes in."""
-
-    config: Config
-    parser: metrics.LogParser
-    curves: Curves = field(default_factory=Curves)
-    reports: list[metrics.Reported] = field(default_factory=list)
-    tail: bytes = b""
-    step: str = ""
-    flushed_at: float = 0.0
-    started_at: float = 0.0
-    begun: bool = False  # its job was seen to have claimed the attempt
-    deaf: bool = False  # nothing was heard since its host went away: that silence is not the program's
-    stop: early_stop.Stop | None = None
 
 
 class TrialDesk:
@@ -102,6 +67,7 @@ class TrialDesk:
         self.fleet = setting.fleet
         self.state = setting.state
         self.clock = setting.clock
+        self._plans = AttemptPlans(setting.workspace, setting.state)
         self._stopping: dict[int, str] = {}  # trial -> why: asked to end by a person, or withdrawn by us
 
     # --- asking running trials to end -----------------------------------------------------------
@@ -124,7 +90,7 @@ class TrialDesk:
             return False
         post = self._post(attempt)
         try:
-            await post.host.cancel(_directory(post, attempt))
+            await post.host.cancel(directory_of(post, attempt))
         except HostFault:
             return False  # whoever asked has nothing to do with that host; ``_guard`` asks again
         return True
@@ -170,7 +136,7 @@ class TrialDesk:
         seconds = attempt_seconds(self.setting.config.trial.deadlines(smoke=trial.purpose == Purpose.SCREEN))
         try:
             await self.store.write(
-                writes.new_attempt,
+                attempting.new_attempt,
                 trial.id,
                 allocation,
                 f"{containment.kind}: {containment.proof}",
@@ -186,7 +152,7 @@ class TrialDesk:
     async def _launch(self, trial: TrialRow, attempt: AttemptRow, post: Post, config: Config) -> None:
         if attempt.state == AttemptState.RUNNING or attempt.identity:
             return  # seen to have claimed its directory: launching again could do nothing
-        directory = _directory(post, attempt)
+        directory = directory_of(post, attempt)
         if trial.id in self._stopping:
             await post.host.cancel(directory)  # it was asked for before there was an attempt
             return
@@ -194,14 +160,13 @@ class TrialDesk:
         await post.host.stage(directory, str(archive), post.grounds.links(config))
         hit("attempt.staged")
         # Fenced, just before the effect: an engine that slept through a take-over launches nothing.
-        await self.store.write(writes.attempt_launched, attempt.id)
-        await post.host.launch(await self._plan(trial, attempt, post, config))
+        await self.store.write(attempting.attempt_launched, attempt.id)
+        await post.host.launch(await self._plans.of(trial, attempt, post, config))
         hit("attempt.launched")
 
     async def _follow(self, trial: TrialRow, attempt: AttemptRow, post: Post, config: Config) -> None:
-        # While training only a script that scores itself may print the objective (evaluated mode: nobody).
-        watch = self._watch(config, config.metric.mode == "reported")
-        directory = _directory(post, attempt)
+        watch = AttemptWatch.of(config, self.clock.monotonic())
+        directory = directory_of(post, attempt)
         guard = asyncio.create_task(self._guard(trial, watch, post, directory))
         insisting = asyncio.create_task(self._insist(trial, attempt, watch, post))
         try:
@@ -213,9 +178,14 @@ class TrialDesk:
             insisting.cancel()
 
     async def _follow_items(
-        self, trial: TrialRow, attempt: AttemptRow, post: Post, watch: _Watch, items: AsyncIterator[FollowItem]
+        self,
+        trial: TrialRow,
+        attempt: AttemptRow,
+        post: Post,
+        watch: AttemptWatch,
+        items: AsyncIterator[FollowItem],
     ) -> None:
-        directory = _directory(post, attempt)
+        directory = directory_of(post, attempt)
         cap = int(watch.config.trial.log_mb * (1 << 20))
         log = None if post.grounds.local else LogCopy(self.state / attempt.directory, cap)
         async for item in items:
@@ -227,7 +197,7 @@ class TrialDesk:
                     await self._started(trial, attempt, item)
                     hit("attempt.confirmed")
                 case StepStarted():
-                    self._step_started(watch, item)
+                    watch.step_started(item.name)
                 case LogSkipped():
                     watch.parser.mark_gap()
                 case LogChunk():
@@ -236,19 +206,19 @@ class TrialDesk:
                     await self._read(trial, watch, item.data)
                 case Unreachable():
                     watch.deaf = True
-                    await self.store.write(writes.attempt_unknown, attempt.id)
+                    await self.store.write(attempting.attempt_unknown, attempt.id)
                     self.fleet.set_aside(post.name, HostFault(item.reason))
                 case Reached():
                     self.fleet.reached(post.name)
-                    await self.store.write(writes.attempt_reached, attempt.id)
+                    await self.store.write(attempting.attempt_reached, attempt.id)
                 case Scheduled():
-                    await self.store.write(writes.attempt_scheduled, attempt.id, item.words)
+                    await self.store.write(attempting.attempt_scheduled, attempt.id, item.words)
                 case Lost():
                     await self._lost(trial, attempt, item)
                     return
                 case Exited():
                     hit("attempt.exited")
-                    watch.curves.add(watch.parser.flush(self.clock.monotonic() - watch.started_at))
+                    watch.end(self.clock.monotonic())
                     await self._flush(trial, watch, final=True)
                     await self._exited(trial, attempt, post, watch, directory, item)
                     hit("trial.done")
@@ -268,7 +238,7 @@ class TrialDesk:
 
     async def _started(self, trial: TrialRow, attempt: AttemptRow, item: Started) -> None:
         await self.store.write(
-            writes.attempt_started,
+            attempting.attempt_started,
             self.setting.campaign.id,
             trial.id,
             attempt.id,
@@ -276,41 +246,14 @@ class TrialDesk:
             item.identity,
         )
 
-    def _watch(self, config: Config, objective: bool) -> _Watch:
-        metric = config.metric
+    async def _read(self, trial: TrialRow, watch: AttemptWatch, data: bytes) -> None:
         now = self.clock.monotonic()
-        pattern = metric.pattern or None
-        name = metric.name if objective else ""
-        parser = metrics.LogParser(
-            name,
-            pattern if objective else None,
-            watch=[parse_constraint(c).name for c in metric.constraints],
-            source="evaluated" if objective and metric.mode != "reported" else "reported",
-        )
-        return _Watch(config, parser, started_at=now)
-
-    def _step_started(self, watch: _Watch, item: StepStarted) -> None:
-        if watch.step == "smoke":
-            # A smoke run's numbers are of another budget: neither a score nor a curve.
-            watch.parser = self._watch(watch.config, watch.config.metric.mode == "reported").parser
-        watch.step = item.name
-        if item.name == "evaluate" and watch.config.metric.mode != "reported":
-            # What the candidate printed while training stays a report without the objective's name.
-            watch.reports.append(watch.parser.finish())
-            watch.parser = self._watch(watch.config, True).parser
-
-    async def _read(self, trial: TrialRow, watch: _Watch, data: bytes) -> None:
-        watch.deaf = False
-        watch.tail = (watch.tail + data)[-TAIL_BYTES:]
-        now = self.clock.monotonic()
-        points = watch.parser.feed(data, now - watch.started_at)
-        if watch.step != "smoke":
-            watch.curves.add(points)
+        watch.read(data, now)
         if now - watch.flushed_at >= FLUSH_SECONDS:
             watch.flushed_at = now
             await self._flush(trial, watch)
 
-    async def _guard(self, trial: TrialRow, watch: _Watch, post: Post, directory: str) -> None:
+    async def _guard(self, trial: TrialRow, watch: AttemptWatch, post: Post, directory: str) -> None:
         """Now and then, also in silence: end what cannot come to anything, or was asked to end.
 
         A host that is away when it is asked is asked again.
@@ -320,14 +263,14 @@ class TrialDesk:
             await self.clock.sleep(GUARD_SECONDS)
             if self.clock.monotonic() - before > 2 * GUARD_SECONDS:
                 watch.deaf = True  # this machine slept
-            watch.stop = watch.stop or self._hopeless(watch)
+            watch.stop = watch.stop or watch.hopeless(self.clock.monotonic())
             if watch.stop is None and trial.id not in self._stopping:
                 continue
             with suppress(HostFault, StorageFull):
                 await post.host.cancel(directory)
                 return
 
-    async def _insist(self, trial: TrialRow, attempt: AttemptRow, watch: _Watch, post: Post) -> None:
+    async def _insist(self, trial: TrialRow, attempt: AttemptRow, watch: AttemptWatch, post: Post) -> None:
         """Launch again what nobody claims: a job that found no room or no process to be had left no evidence.
 
         A batch system's queue is no such silence.
@@ -342,23 +285,10 @@ class TrialDesk:
                 with suppress(HostFault, StorageFull):
                     await self._launch(trial, attempt, post, watch.config)
 
-    def _hopeless(self, watch: _Watch) -> early_stop.Stop | None:
-        if watch.deaf or not watch.config.judge.early_stop or watch.step == "evaluate":
-            return None
-        trial = watch.config.trial
-        budget = early_stop.Budget(
-            seconds=0.0 if trial.steps else float(trial.train_seconds),
-            steps=float(trial.steps),
-            deadline=float(trial.timeout_seconds),
-        )
-        points = [point for series in watch.curves for point in watch.curves.rows(series)]
-        points += watch.parser.trailing_odd()
-        return early_stop.check(points, budget, self.clock.monotonic() - watch.started_at)
-
-    async def _flush(self, trial: TrialRow, watch: _Watch, *, final: bool = False) -> None:
+    async def _flush(self, trial: TrialRow, watch: AttemptWatch, *, final: bool = False) -> None:
         changes = watch.curves.take(final)
         if changes:
-            await self.store.write(writes.add_points, trial.id, changes)
+            await self.store.write(attempting.add_points, trial.id, changes)
 
     # --- its end --------------------------------------------------------------------------------
 
@@ -371,7 +301,7 @@ class TrialDesk:
         reason = f"{PREEMPTED}: {item.reason}" if item.preempted else item.reason
         stopped = self._stopping.get(trial.id, "")
         await self.store.write(
-            writes.attempt_lost,
+            attempting.attempt_lost,
             self.setting.campaign.id,
             trial.id,
             attempt.id,
@@ -383,13 +313,13 @@ class TrialDesk:
         )
 
     async def _exited(
-        self, trial: TrialRow, attempt: AttemptRow, post: Post, watch: _Watch, directory: str, exit: Exited
+        self, trial: TrialRow, attempt: AttemptRow, post: Post, watch: AttemptWatch, directory: str, exit: Exited
     ) -> None:
         stopping = self._stopping.get(trial.id)
         if exit.reason == "busy" or (exit.reason == "cancelled" and stopping == ""):
             why = DEVICE_BUSY if exit.reason == "busy" else "the engine stopped"
             seconds = sum(s.seconds for s in exit.steps)
-            await self.store.write(writes.attempt_withdrawn, trial.id, attempt.id, why, seconds)
+            await self.store.write(attempting.attempt_withdrawn, trial.id, attempt.id, why, seconds)
             if exit.reason == "busy":
                 # Queued again before this wait, so that a stopping engine need not sit it out; the slot stays
                 # taken meanwhile. Each attempt costs a directory and a row: ask ever more rarely.
@@ -400,7 +330,9 @@ class TrialDesk:
         if exit.reason == "failed" and (full := await self._full_disk(watch, post)):
             # It could not even print: that is the disk's fault and not the candidate's.
             seconds = sum(s.seconds for s in exit.steps)
-            await self.store.write(writes.attempt_withdrawn, trial.id, attempt.id, "the disk was full", seconds)
+            await self.store.write(
+                attempting.attempt_withdrawn, trial.id, attempt.id, "the disk was full", seconds
+            )
             raise StorageFull(
                 f"trial {trial.id} failed while the disk of {full} was full; it is run again",
                 "free space on that disk" + (", then `ratchet resume`" if post.grounds.local else ""),
@@ -415,12 +347,12 @@ class TrialDesk:
             before = await self.store.read(reading.attempts, trial.id)
             if sum(a.reason.startswith(CONTENDED) for a in before) < MAX_ATTEMPTS - 1:
                 # Its score would be that of a slower device: no score at all. The same seed runs again.
-                await self.store.write(writes.attempt_withdrawn, trial.id, attempt.id, disturbed, seconds)
+                await self.store.write(attempting.attempt_withdrawn, trial.id, attempt.id, disturbed, seconds)
                 return
             scores: list[Score] = []
             outcome, objective, detail = TrialOutcome.LOST, None, f"{disturbed}, {MAX_ATTEMPTS} times"
         else:
-            outcome, objective, detail, scores = await self._judge_exit(watch, post, directory, exit, stopping)
+            outcome, objective, detail, scores = await outcome_of(watch, post.host, directory, exit, stopping)
             detail = "; ".join(filter(None, (detail, disturbed, use.words)))
         if outcome is TrialOutcome.OK:
             self.setting.pace.ran(seconds)
@@ -428,7 +360,7 @@ class TrialDesk:
         joules = next((score.value for score in used if score.name == "joules"), None)
         scores += used
         await self.store.write(
-            writes.trial_ended,
+            attempting.trial_ended,
             self.setting.campaign.id,
             trial.id,
             attempt.id,
@@ -445,7 +377,7 @@ class TrialDesk:
             joules,
         )
 
-    async def _full_disk(self, watch: _Watch, post: Post) -> str:
+    async def _full_disk(self, watch: AttemptWatch, post: Post) -> str:
         """Where the trial had no room to write; "" when it had."""
         grounds = post.grounds
         if grounds.local:
@@ -454,69 +386,6 @@ class TrialDesk:
             return ""
         return f"{post.name}:{grounds.root}"
 
-    async def _judge_exit(
-        self, watch: _Watch, post: Post, directory: str, exit: Exited, stopping: str | None
-    ) -> tuple[TrialOutcome, float | None, str, list[Score]]:
-        """How the trial ended, its objective, one line for people, and every score it reported."""
-        if exit.reason == "cancelled":
-            if watch.stop is not None:
-                return watch.stop.outcome, None, watch.stop.detail, []
-            return TrialOutcome.CANCELLED, None, stopping or "cancelled on the host", []
-        if exit.reason != "finished":
-            outcome = _OUTCOMES.get(exit.reason, TrialOutcome.CRASH)
-            return outcome, None, self._why(watch, exit), []
-        reported = await self._collect(watch, post, directory)
-        scores = list(reported.scores)
-        if exit.steps:
-            scores.append(Score("train_seconds", _seconds(exit.steps, "train"), "run", "engine"))
-        if reported.problem is not None:
-            return reported.problem, None, reported.detail, scores
-        broken = metrics.check_constraints(watch.config.metric.constraints, reported.scores)
-        if broken:
-            return TrialOutcome.CONSTRAINT, None, broken, scores
-        return TrialOutcome.OK, reported.objective, reported.detail, scores
-
-    async def _collect(self, watch: _Watch, post: Post, directory: str) -> metrics.Reported:
-        metric = watch.config.metric
-        log = watch.parser.finish()
-        file = result = None
-        if metric.mode == "reported":
-            found = await post.host.read(directory, METRICS_FILE, FILE_LIMIT)
-            if found:
-                file = metrics.read_metrics_file(next(iter(found.values())), metric.name)
-        if metric.file:
-            glob, _ = metrics.split_result_spec(metric.file)
-            result = metrics.read_result_file(
-                metric.file, await post.host.read(directory, glob, FILE_LIMIT), metric.name
-            )
-        combined = metrics.combine(log, metrics_file=file, result_file=result)
-        return metrics.with_training(combined, watch.reports) if watch.reports else combined
-
-    def _why(self, watch: _Watch, exit: Exited) -> str:
-        last = exit.steps[-1] if exit.steps else None
-        lines = [
-            x.strip() for x in watch.tail.decode("utf-8", "replace").replace("\r", "\n").splitlines() if x.strip()
-        ]
-        said = f": {lines[-1][:200]}" if lines else ""
-        trial = watch.config.trial
-        if exit.reason == "timeout":
-            limit = (
-                min(trial.timeout_seconds, SMOKE_SECONDS)
-                if last and last.name == "smoke"
-                else trial.timeout_seconds
-            )
-            return f"{last.name if last else 'a step'} was still running after {limit:g} s"
-        if exit.reason == "memory":
-            return f"used more than {trial.memory_gb:g} GB"
-        if exit.reason == "output":
-            return f"printed more than {trial.log_mb:g} MB, and this file system cannot punch holes"
-        if last is None:
-            return f"{exit.reason}{said}"
-        how = f"was killed by signal {last.code - 128}" if last.code > 128 else f"exited with {last.code}"
-        return f"{last.name} {how}{said}"
-
-    # --- plans ----------------------------------------------------------------------------------
-
     async def _open_attempt(self, trial: int) -> AttemptRow | None:
         rows = await self.store.read(reading.attempts, trial)
         return next((a for a in rows if a.state not in _ENDED), None)
@@ -524,105 +393,7 @@ class TrialDesk:
     def _post(self, attempt: AttemptRow) -> Post:
         return self.fleet.post(attempt.host)
 
-    async def _plan(self, trial: TrialRow, attempt: AttemptRow, post: Post, config: Config) -> AttemptPlan:
-        allocation, grounds = _allocation(attempt.allocation), post.grounds
-        directory = _directory(post, attempt)
-        work = f"{directory}/work"
-        environment = dict(
-            trial_environment(
-                config,
-                grounds.project,
-                Path(work),
-                trial.seed,
-                allocation_environment(allocation),
-                grounds.inherited(),
-                grounds.environment,
-            )
-        )
-        values = {
-            "seed": trial.seed,
-            "seconds": f"{config.trial.train_seconds:.15g}",
-            "steps": config.trial.steps,
-            "gpus": len(allocation.devices),
-            "port": allocation.port,
-            "out": work,
-        }
-        deadline = float(config.trial.timeout_seconds)
-        steps = []
-        if config.trial.smoke and trial.purpose == Purpose.SCREEN:
-            # First, with a tiny budget and nowhere to leave metrics: a broken candidate costs seconds.
-            small = (
-                f"export RATCHET_TIME_BUDGET={SMOKE_BUDGET} RATCHET_STEPS={SMOKE_STEPS} RATCHET_METRICS=/dev/null"
-            )
-            command = expand_command(config.trial.smoke, {**values, "seconds": SMOKE_BUDGET, "steps": SMOKE_STEPS})
-            steps.append(Step("smoke", f"{small}\n{command}", min(deadline, SMOKE_SECONDS)))
-        if config.trial.prepare:
-            steps.append(Step("prepare", expand_command(config.trial.prepare, values), deadline))
-        steps.append(Step("train", expand_command(config.trial.command, values), deadline))
-        if config.trial.evaluate:
-            # The frozen files come back from the base version before they judge: what training did to its
-            # own copies does not count.
-            environment["RATCHET_FROZEN"] = await self._frozen(trial.sha, post, config)
-            command = expand_command(config.trial.evaluate, values)
-            steps.append(Step("evaluate", f'tar -xf "$RATCHET_FROZEN" && {{ {command}\n}}', deadline))
-        return AttemptPlan(
-            directory=directory,
-            token=attempt.token,
-            steps=tuple(steps),
-            environment=environment,
-            allocation=allocation,
-            wrap=post.host.containment.wrap,
-            memory_bytes=int(config.trial.memory_gb * (1 << 30)),
-            log_cap_bytes=int(config.trial.log_mb * (1 << 20)),
-        )
-
-    async def _frozen(self, sha: str, post: Post, config: Config) -> str:
-        """A tar of the frozen files on the trial's host, named by the version: put there once, read by all."""
-        made = await self._frozen_here(sha, config)
-        if post.grounds.variables is None or post.grounds.transport is None:
-            return str(made)
-        sent = f"{post.grounds.root}/archives/{made.name}"
-        await send_file(post.grounds.transport, sent, made.read_bytes())
-        return sent
-
-    async def _frozen_here(self, sha: str, config: Config) -> Path:
-        globs = hashlib.sha256("\0".join(config.project.frozen).encode()).hexdigest()[:12]
-        path = self.state / "archives" / f"frozen-{sha}-{globs}.tar"
-        if not path.exists():
-            files = await self.workspace.files(sha, config.project.frozen)
-            buffer = io.BytesIO()
-            with tarfile.open(fileobj=buffer, mode="w") as tar:
-                for name, content in sorted(files.items()):
-                    entry = tarfile.TarInfo(name)
-                    entry.size, entry.mode = len(content), 0o644
-                    tar.addfile(entry, io.BytesIO(content))
-            path.parent.mkdir(parents=True, exist_ok=True)
-            partial = path.with_suffix(".part")
-            partial.write_bytes(buffer.getvalue())
-            partial.rename(path)
-        return path
-
-
-def _allocation(data: Mapping[str, Any]) -> Allocation:
-    values = dict(data)
-    values["devices"] = tuple(values.get("devices", ()))
-    values["cpus"] = tuple(values.get("cpus", ()))
-    return Allocation(**values)
-
-
-def _directory(post: Post, attempt: AttemptRow) -> str:
-    return f"{post.grounds.root}/{attempt.directory}"
-
-
-def allocation_of(attempt: AttemptRow) -> Allocation:
-    """The allocation of a stored attempt."""
-    return _allocation(attempt.allocation)
-
 
 def _no_room(folder: Path) -> bool:
     disk = os.statvfs(folder)
     return disk.f_bavail * disk.f_frsize < LEAST_ROOM
-
-
-def _seconds(steps: tuple[StepExit, ...], name: str) -> float:
-    return sum(s.seconds for s in steps if s.name == name)

@@ -11,7 +11,7 @@ from engine.conductor import Conductor
 from engine.config import Config
 from engine.errors import HostFault
 from engine.fleet import Fleet
-from engine.store import reading, writes
+from engine.store import attempting, reading, writes
 from engine.store.core import StoreThread
 
 ROUND_SECONDS = 60.0
@@ -74,7 +74,7 @@ class Upkeep:
             except HostFault as error:
                 await self._store.write(writes.warn, self._conductor.campaign.id, error.message, error.mend)
                 break
-            await self._store.write(writes.attempt_cleared, one.attempt)
+            await self._store.write(attempting.attempt_cleared, one.attempt)
             cleared += 1
         return cleared
 

@@ -12,7 +12,7 @@ from typing import Protocol, cast
 from engine.clock import Clock
 from engine.fleet import Fleet, Post
 from engine.host_readings import DistantReadings, Far
-from engine.store import writes
+from engine.store import hosting
 from engine.store.core import StoreThread
 from engine.telemetry import DeviceReadings
 from engine.types import Reading
@@ -44,7 +44,7 @@ class Watching:
         # of the login node would be taken for the devices'. So there are none, and no joules of its trials.
         posts = [post for post in self._fleet.posts if post.sort != "slurm"]
         without = [post.name for post in self._fleet.posts if post.sort == "slurm"]
-        await self._store.write(writes.forget_readings, self._clock.now() - KEPT_SECONDS, without)
+        await self._store.write(hosting.forget_readings, self._clock.now() - KEPT_SECONDS, without)
         async with asyncio.TaskGroup() as tasks:
             for post in posts:
                 tasks.create_task(self._watch(post), name=f"telemetry of {post.name}")
@@ -57,7 +57,7 @@ class Watching:
             async with aclosing(readings.batches()) as batches:
                 async for batch in batches:
                     self.take(post.name, batch)
-                    await self._store.write(writes.add_readings, batch)
+                    await self._store.write(hosting.add_readings, batch)
         finally:
             await readings.close()
 

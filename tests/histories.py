@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from engine.series import SeriesChange
-from engine.store import reading, writes
+from engine.store import attempting, reading, writes
 from engine.store.core import Store
 from engine.store.migrations import LATEST
 from engine.store.reading import Reader
+from engine.store.rows import AttemptRow, TrialRow
 from engine.types import (
     Allocation,
     Author,
@@ -116,15 +117,17 @@ def _experiment(store: Store, campaign: int, protocol: int, number: int, rng: ra
 
 def _run(store: Store, campaign: int, trial: int, rng: random.Random) -> None:
     allocation = Allocation("local", "cpu0", cpus=(0,), hardware="cpu x1")
-    attempt = store.write(writes.new_attempt, trial, allocation, "sweep", f"trials/{trial}/attempt-{{attempt}}")
+    attempt = store.write(
+        attempting.new_attempt, trial, allocation, "sweep", f"trials/{trial}/attempt-{{attempt}}"
+    )
     store.conn.execute("UPDATE attempt SET token = ? WHERE id = ?", (f"token{attempt}", attempt))
-    store.write(writes.attempt_launched, attempt)
-    store.write(writes.attempt_started, campaign, trial, attempt, "cpu0", "1 2 boot")
+    store.write(attempting.attempt_launched, attempt)
+    store.write(attempting.attempt_started, campaign, trial, attempt, "cpu0", "1 2 boot")
     points = tuple(Point("loss", float(i), 3.0 - i / 10, float(i)) for i in range(3))
-    store.write(writes.add_points, trial, [SeriesChange("loss", False, points)])
+    store.write(attempting.add_points, trial, [SeriesChange("loss", False, points)])
     score = round(rng.gauss(3, 0.1), 6)
     store.write(
-        writes.trial_ended,
+        attempting.trial_ended,
         campaign,
         trial,
         attempt,
@@ -165,12 +168,12 @@ def dump(reader: Reader) -> dict[str, Any]:
     }
 
 
-def _trial(row: reading.TrialRow) -> dict[str, Any]:
+def _trial(row: TrialRow) -> dict[str, Any]:
     """What its attempts say stands with these."""
     return {name: value for name, value in asdict(row).items() if name not in ("attempt", "said")}
 
 
-def _attempt(row: reading.AttemptRow) -> dict[str, Any]:
+def _attempt(row: AttemptRow) -> dict[str, Any]:
     """A whole device is its only share, and stores of before did not say so."""
     allocation = {name: value for name, value in row.allocation.items() if (name, value) not in WHOLE}
     return {**asdict(row), "allocation": allocation}

@@ -18,11 +18,11 @@ PURE = {  # these decide; they touch nothing
     "engine/config_source.py", "engine/review.py", "engine/fencing.py", "engine/condensing.py", "engine/proposers/duplicates.py",
     "engine/utf8.py", "engine/device_query.py", "engine/metering.py", "engine/stages/pacing.py", "engine/runners/slurm_options.py",
     "engine/store/row_life.py", "engine/store/happening.py", "engine/store/timeline.py", "engine/store/scrubbing.py",
-    "engine/store/host_life.py",
+    "engine/store/host_life.py", "engine/store/rows.py", "engine/simulated_plan.py",
     "engine/proposers/requests.py", "engine/proposers/partial_json.py", "engine/proposers/redaction.py",
     "engine/proposers/draft.py", "engine/proposers/edit_cost.py", "engine/proposers/written_paths.py",
     "engine/proposers/tool_definitions.py", "engine/proposers/tool_input.py",
-    "console/state.py", "console/layout.py", "console/formats.py",
+    "console/state.py", "console/layout.py", "console/formats.py", "console/device_words.py",
     "console/history_filter.py", "console/history_view.py", "console/event_words.py", "console/diff_difference.py",
     "console/screens/places.py", "console/axes.py", "console/braille.py",
     "console/charting.py", "console/staircase.py", "console/ticks.py", "console/tracing.py", "console/transcript.py",
@@ -38,7 +38,7 @@ WORLD = {  # what a pure module has no business with
 }  # fmt: skip
 # What a console may know of the engine: the reading side, the inbox, and facts. It never runs anything.
 CONSOLE_MAY = {
-    "engine", "engine.store", "engine.store.reading", "engine.inbox", "engine.types", "engine.events", "engine.service",
+    "engine", "engine.store", "engine.store.reading", "engine.store.rows", "engine.inbox", "engine.types", "engine.events", "engine.service",
     "engine.lock", "engine.clock", "engine.errors", "engine.config", "engine.config_sections", "engine.config_source",
     "engine.state_folder", "engine.store.reading_money", "engine.store.reading_screens", "engine.review",
     "engine.store.reading_steering", "engine.store.reading_hosts", "engine.store.faults", "engine.store.playback", "engine.store.recording", "engine.store.timeline",

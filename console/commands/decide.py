@@ -10,7 +10,7 @@ from console.commands.engine import ask
 from console.place import campaign_option, find_project, project_option, reader_of
 from engine.errors import NothingToDo, UsageError
 from engine.store import reading
-from engine.store.reading import ExperimentRow
+from engine.store.rows import ExperimentRow
 
 
 @click.command(epilog="Example: ratchet accept 12")

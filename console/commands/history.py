@@ -14,8 +14,9 @@ from console.shapes import campaign_shape, dumps, experiment_shape, money_shape,
 from engine import lock
 from engine.errors import NothingToDo
 from engine.store import reading, reading_money
-from engine.store.reading import CampaignRow, ExperimentRow, Reader
+from engine.store.reading import Reader
 from engine.store.reading_money import Money, Used
+from engine.store.rows import CampaignRow, ExperimentRow
 
 
 def _when(at: float | None) -> str:

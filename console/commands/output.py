@@ -18,7 +18,8 @@ from console.plain_text import clean, clean_lines
 from console.shapes import EXPERIMENT, dumps, experiment_shape
 from engine.errors import NothingToDo
 from engine.store import reading
-from engine.store.reading import CampaignRow, ExperimentRow, Reader, TrialRow
+from engine.store.reading import Reader
+from engine.store.rows import CampaignRow, ExperimentRow, TrialRow
 
 if TYPE_CHECKING:
     from engine.clock import Clock

@@ -16,7 +16,7 @@ from console.state import SENT, State, View, asked, selected, why_not_decide
 from engine.clock import Clock
 from engine.errors import RatchetError
 from engine.inbox import Request
-from engine.store.reading import TrialRow
+from engine.store.rows import TrialRow
 
 if TYPE_CHECKING:
     from console.desk import Desk

@@ -14,7 +14,7 @@ from console.plain_text import clean
 from console.widgets.experiment_list import LOOKS
 from console.widgets.history_table import when
 from console.widgets.lines import Line, Span
-from engine.store.reading import ExperimentRow
+from engine.store.rows import ExperimentRow
 
 STYLES = ("live", "reference")
 SIGNS = ("●", "○")

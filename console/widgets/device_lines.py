@@ -9,7 +9,7 @@ from console.device_words import throttled
 from console.formats import bar, duration, fit, width_of
 from console.plain_text import clean
 from console.widgets.lines import Line, Span
-from engine.store.reading import ReadingRow
+from engine.store.rows import ReadingRow
 
 STALE_SECONDS = 15.0
 HOT = 85.0  # Celsius

@@ -20,9 +20,9 @@ from console.widgets import device_lines
 from console.widgets.device_lines import STALE_SECONDS, number_of
 from console.widgets.lines import Line, Span, two_sided
 from console.widgets.page_parts import sparkline
-from engine.store.reading import ReadingRow
 from engine.store.reading_hosts import HostRow
 from engine.store.reading_screens import BusyRow
+from engine.store.rows import ReadingRow
 
 WIDE = 132  # columns from which a device needs one line
 MOST_WORDS = 3  # lines that say what is wrong with a host

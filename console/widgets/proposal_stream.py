@@ -10,7 +10,7 @@ from console.widgets import decision
 from console.widgets.decision import decision_lines
 from console.widgets.experiment_list import LOOKS
 from console.widgets.lines import Line, Scene, Span
-from engine.store.reading import TrialRow
+from engine.store.rows import TrialRow
 
 CHANNELS = {"thinking": "italic", "text": ""}
 EDIT_LINES = 8  # of an edit that is complete; the one that grows is shown whole

@@ -17,8 +17,8 @@ from console.plain_text import clean
 from console.state import State
 from console.widgets import device_lines
 from console.widgets.lines import Line, Scene, Span
-from engine.store.reading import ReadingRow, TrialRow
 from engine.store.reading_hosts import HostRow
+from engine.store.rows import ReadingRow, TrialRow
 
 MOST_PLACE = 24  # columns for a host and its slot
 

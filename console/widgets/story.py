@@ -16,9 +16,9 @@ from console.widgets.experiment_list import LOOKS
 from console.widgets.history_table import when
 from console.widgets.lines import Line, Span
 from console.widgets.proposal_stream import OUTCOMES
-from engine.store.reading import ExperimentRow, TrialRow
 from engine.store.reading_money import DEVICE, MODEL, Money
 from engine.store.reading_screens import DecisionRow
+from engine.store.rows import ExperimentRow, TrialRow
 
 
 def verdict_spans(row: ExperimentRow) -> list[Span]:

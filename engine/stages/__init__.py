@@ -14,7 +14,7 @@ from engine.fleet import Fleet
 from engine.ledger import Ledger
 from engine.stages.pacing import Pace
 from engine.store.core import StoreThread
-from engine.store.reading import CampaignRow, ExperimentRow, TrialRow
+from engine.store.rows import CampaignRow, ExperimentRow, TrialRow
 from engine.types import Proposer
 from engine.workspace import Workspace
 

@@ -21,7 +21,7 @@ from engine.scope import Scope
 from engine.stages import Setting, Situation
 from engine.stages.reviewing import Reviewing
 from engine.store import reading, writes
-from engine.store.reading import CampaignRow, ExperimentRow
+from engine.store.rows import CampaignRow, ExperimentRow
 from engine.types import (
     Author,
     Brief,

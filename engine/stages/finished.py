@@ -10,7 +10,7 @@ import sqlite3
 from collections.abc import Iterable
 
 from engine.store import reading
-from engine.store.reading import TrialRow
+from engine.store.rows import TrialRow
 from engine.types import Purpose, Run, TrialOutcome
 
 

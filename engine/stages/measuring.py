@@ -14,8 +14,8 @@ from engine.scope import Scope
 from engine.stages import Setting, Situation
 from engine.stages.finished import Finished, run_of
 from engine.stages.reviewing import Reviewing
-from engine.store import deciding, reading, writes
-from engine.store.reading import CampaignRow, ExperimentRow
+from engine.store import attempting, deciding, reading, writes
+from engine.store.rows import CampaignRow, ExperimentRow
 from engine.types import ExperimentState as S
 from engine.types import FileChange, Goal, Purpose, Run, TrialOutcome, TrialState, Verdict
 
@@ -229,7 +229,7 @@ class Measuring:
             for trial in now.by_version.get(experiment.base, ()):
                 if trial.experiment == experiment.id and trial.state == TrialState.QUEUED:
                     await self.setting.store.write(
-                        writes.trial_dropped, now.campaign.id, trial.id, "no longer the incumbent"
+                        attempting.trial_dropped, now.campaign.id, trial.id, "no longer the incumbent"
                     )
             await self.rebase(now, experiment)
             return
@@ -312,6 +312,6 @@ class Measuring:
         )
         for trial in rows:
             if trial.state == TrialState.QUEUED:
-                await self.setting.store.write(writes.trial_dropped, self.setting.campaign.id, trial.id, why)
+                await self.setting.store.write(attempting.trial_dropped, self.setting.campaign.id, trial.id, why)
             else:
                 await self.setting.desk.cancel(trial.id, why)

@@ -6,7 +6,7 @@ from engine.failpoints import hit
 from engine.stages import Setting, Situation
 from engine.stages.measuring import Measuring
 from engine.store import deciding, reading, writes
-from engine.store.reading import CampaignRow, ExperimentRow, TrialRow
+from engine.store.rows import CampaignRow, ExperimentRow, TrialRow
 from engine.types import ExperimentState as S
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from engine import review
 from engine.stages import Setting, Situation
 from engine.store import deciding
-from engine.store.reading import ExperimentRow
+from engine.store.rows import ExperimentRow
 from engine.types import ExperimentState as S
 
 

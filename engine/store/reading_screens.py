@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from engine.events import from_row
-from engine.store.reading import EventRow
+from engine.store.rows import EventRow
 
 
 @dataclass(frozen=True, slots=True)

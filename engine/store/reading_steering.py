@@ -11,7 +11,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from engine.events import from_row
-from engine.store.reading import EventRow, KeepRow, keeps
+from engine.store.reading import keeps
+from engine.store.rows import EventRow, KeepRow
 
 NEWEST_DECISIONS = 200  # among which one that can be taken back is looked for
 

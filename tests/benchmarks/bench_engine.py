@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from engine.series import SeriesChange
+from engine.store import attempting
 from tests.benchmarks import bench_parser
 from tests.benchmarks.figures import Figure
 from tests.engine.engine_process import query, start, until, wait
@@ -83,7 +84,6 @@ def watching() -> list[Figure]:
 def parsing() -> Figure:
     """Log bytes through parser and decimator to rows committed in a real store."""
     from engine.clock import RealClock
-    from engine.store import writes
     from engine.store.core import Store
 
     with tempfile.TemporaryDirectory(prefix="ratchet-bench-") as name:
@@ -91,7 +91,7 @@ def parsing() -> Figure:
         store.take_over("host", "boot", os.getpid())
 
         def commit(changes: list[SeriesChange]) -> None:
-            store.write(writes.add_points, 1, changes)
+            store.write(attempting.add_points, 1, changes)
 
         figures = bench_parser.run(commit)
         store.close()

@@ -27,7 +27,7 @@ from engine.lock import EngineLock
 from engine.series import Curves
 from engine.service import BEAT_SECONDS
 from engine.stages.drafting import STREAM_SECONDS
-from engine.store import reading, writes
+from engine.store import attempting, hosting, reading, writes
 from engine.store.core import Store, StoreThread
 from engine.trials import FLUSH_SECONDS
 from engine.types import Allocation, Author, Effect, Point, Proposal, Purpose, Reading, TrialOutcome, Verdict
@@ -121,9 +121,9 @@ class Load:
         )  # fmt: skip
         where = Allocation("local", f"gpu{slot}", (f"GPU-{slot}",), hardware="H100 x1")
         directory = f"trials/{trial}/attempt-1"
-        attempt = await self.store.write(writes.new_attempt, trial, where, "unshare", directory)
-        await self.store.write(writes.attempt_launched, attempt)
-        await self.store.write(writes.attempt_started, self.campaign, trial, attempt, where.slot, "1 2 boot")
+        attempt = await self.store.write(attempting.new_attempt, trial, where, "unshare", directory)
+        await self.store.write(attempting.attempt_launched, attempt)
+        await self.store.write(attempting.attempt_started, self.campaign, trial, attempt, where.slot, "1 2 boot")
         control = self.state / directory / "control"
         control.mkdir(parents=True, exist_ok=True)
         self.running.append(Running(experiment, number, trial, attempt, control / "log", Curves()))
@@ -135,7 +135,7 @@ class Load:
         score = 3.1 + chance.gauss(0, 0.02)
         steps = [{"name": "train", "code": 0, "seconds": self.trial_seconds}]
         await self.store.write(
-            writes.trial_ended, self.campaign, done.trial, done.attempt, TrialOutcome.OK, score, "", [], "finished",
+            attempting.trial_ended, self.campaign, done.trial, done.attempt, TrialOutcome.OK, score, "", [], "finished",
             steps, self.trial_seconds, 10**9, "H100 x1",
         )  # fmt: skip
         await self.store.write(writes.move, done.experiment, S.MEASURING, S.JUDGING)
@@ -165,7 +165,7 @@ class Load:
             log.writelines(f"step {p.step:5.0f} | train_loss {p.value:.4f} | 21.9k tok/s\n" for p in fresh)
         run.curves.add(fresh)
         if changes := run.curves.take(final):
-            await self.store.write(writes.add_points, run.trial, changes)
+            await self.store.write(attempting.add_points, run.trial, changes)
 
     async def words(self, seconds: float) -> None:
         text = ""
@@ -185,7 +185,7 @@ class Load:
             )
             for i in range(TRIALS)
         ]  # fmt: skip
-        await self.store.write(writes.add_readings, found)
+        await self.store.write(hosting.add_readings, found)
 
     # --- at a clock's pace, or as fast as the disk takes it ---
 
@@ -227,7 +227,7 @@ class Load:
             if second % round(BEAT_SECONDS) == 0:
                 await self.beat()
             found = [Reading(**{**row.data, "at": clock.now()}) for row in rows]
-            await self.store.write(writes.add_readings, found)
+            await self.store.write(hosting.add_readings, found)
             await clock.sleep(1.0)
 
     async def beat(self, seconds: float = BEAT_SECONDS) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from console.state import Detail, Listed, State
 from engine.inbox import Request
-from engine.store.reading import CampaignRow, EngineRow, ExperimentRow, TrialRow
+from engine.store.rows import CampaignRow, EngineRow, ExperimentRow, TrialRow
 
 NOW = 1_750_000_000.0
 

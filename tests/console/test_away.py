@@ -17,7 +17,7 @@ from console.screens.away import AwayScreen, away_text
 from console.screens.live import Doors
 from engine import events
 from engine.events import Event
-from engine.store.reading import EventRow
+from engine.store.rows import EventRow
 from tests.console.pilots import Console, console
 from tests.seeded import seeded_store
 

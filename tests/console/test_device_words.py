@@ -6,7 +6,7 @@ import pytest
 
 from console.device_words import throttled, told
 from console.widgets import device_lines
-from engine.store.reading import ReadingRow
+from engine.store.rows import ReadingRow
 
 FULL = {
     "utilisation": 97.0, "memory_used_mb": 70_000.0, "memory_total_mb": 81_920.0, "power_w": 612.3,

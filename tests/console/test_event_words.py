@@ -10,7 +10,7 @@ import pytest
 from console import event_words
 from console.event_words import DECISION, LEVELS, ROUTINE, ROUTINELY, TROUBLE
 from engine import events
-from engine.store.reading import EventRow
+from engine.store.rows import EventRow
 
 EVIL = "\x1b]0;owned\x07\x1b[2J\x9b31m\r\n漢字\u202e"
 VALUES: dict[str, Any] = {"int": 3, "float": 0.5, "str": "word", "int | None": 4, "float | None": 0.25}

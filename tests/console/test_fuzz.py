@@ -28,8 +28,8 @@ from console.state import Curve, LogTail, Noted, State, StreamRead, View, select
 from console.widgets import story
 from console.widgets.lines import Line, LinesView, Scene, strip_of
 from engine import events
-from engine.store.reading import EventRow, MessageRow, ReadingRow
 from engine.store.reading_screens import DecisionRow
+from engine.store.rows import EventRow, MessageRow, ReadingRow
 from tests.console.hostile import MARK, leaks, raw, text
 from tests.console.pilots import console
 from tests.console.scenes import CAMPAIGN, NOW, TRIAL, detail, request, row, state

@@ -16,9 +16,9 @@ from console.recent import SAMPLES, Recent
 from console.state import HostsRead, State, View, reduce
 from console.widgets import host_table, page_parts, slot_table, status_bar
 from console.widgets.lines import Line, Scene
-from engine.store.reading import ReadingRow, TrialRow
 from engine.store.reading_hosts import HostRow, HostUse
 from engine.store.reading_screens import BusyRow
+from engine.store.rows import ReadingRow, TrialRow
 from tests.console.scenes import NOW, TRIAL, state
 from tests.console.test_screen_painters import EVIL, SIZES, check
 

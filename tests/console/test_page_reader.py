@@ -12,7 +12,7 @@ import pytest
 
 from console.page_reader import PageReader, Trouble
 from engine.clock import RealClock, VirtualClock
-from engine.store.reading import CampaignRow
+from engine.store.rows import CampaignRow
 from tests.seeded import seeded_store
 
 

@@ -23,7 +23,7 @@ from console.page_sources import (
 )
 from engine import events
 from engine.store import reading
-from engine.store.reading import CampaignRow
+from engine.store.rows import CampaignRow, MessageRow
 from tests.console.full_store import full_store
 
 
@@ -178,4 +178,4 @@ def test_a_conversation_lets_no_escape_out_whoever_wrote_it() -> None:
     evil = "\x1b]0;owned\x07\x1b[2J\x9b31m"
     blocks = [{"type": "tool_use", "name": evil, "input": {evil: evil}}, {"type": evil, "x": evil}, evil, 7]
     for content in (evil, blocks, {"type": "tool_result", "content": [{"type": "text", "text": evil}]}, None):
-        assert all(line.isprintable() for line in transcript.lines([reading.MessageRow(1, evil, content, 0.0)]))
+        assert all(line.isprintable() for line in transcript.lines([MessageRow(1, evil, content, 0.0)]))

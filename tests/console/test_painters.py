@@ -15,7 +15,7 @@ from console.state import Curve, LogTail, Noted, State, StreamRead, View, select
 from console.widgets import experiment_list, status_bar
 from console.widgets.lines import Line, Scene, changed_span, line, strip_of
 from engine.events import VerdictGiven
-from engine.store.reading import EventRow, ReadingRow
+from engine.store.rows import EventRow, ReadingRow
 from tests.console.scenes import CAMPAIGN, NOW, TRIAL, detail, request, row, state
 
 EVIL = "\x1b]0;owned\x07\x1b[2J[bold red]x[/]\x9b31m\r\n\t漢字\u202e" * 3

@@ -28,7 +28,7 @@ from console.staircase import (
 from console.widgets import ratchet_chart
 from console.widgets.lines import Line, strip_of
 from console.widgets.ratchet_chart import build, caption, key_of, paint, size_of, spoken
-from engine.store.reading import KeepRow
+from engine.store.rows import KeepRow
 from tests.console.scenes import EXPERIMENT, NOW
 
 EVIL = "\x1b]0;owned\x07\x1b[2J[bold red]x[/]\x9b31m\r\n\t漢字\u202e" * 3

@@ -20,7 +20,7 @@ from console.state import (
     why_not_decide,
 )
 from engine.events import CampaignResumed, Warned
-from engine.store.reading import EventRow
+from engine.store.rows import EventRow
 from tests.console.scenes import CAMPAIGN, NOW, TRIAL, detail, request, row, state
 
 

@@ -29,9 +29,9 @@ from console.widgets import budget_bar, decision, footer, proposal_stream, statu
 from console.widgets.lines import Line, Scene
 from engine.events import DecisionTaken, NoteUsed, Plateau, Steered
 from engine.lock import Holder
-from engine.store.reading import EventRow, KeepRow, NoteRow
 from engine.store.reading_money import Balance
 from engine.store.reading_steering import Decided, Standing
+from engine.store.rows import EventRow, KeepRow, NoteRow
 from tests.console.scenes import CAMPAIGN, ENGINE, NOW, detail, request, row, state
 
 LIMITS = {**CAMPAIGN.limits, "unanswered_after": "30m: reject"}

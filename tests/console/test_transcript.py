@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from console.transcript import CUT, lines
 from console.widgets import story
-from engine.store.reading import MessageRow
+from engine.store.rows import MessageRow
 from tests.console.test_screen_painters import EVIL, check
 
 

@@ -24,6 +24,7 @@ from engine.simulated_workspace import ArchiveHost, SimulatedWorkspace
 from engine.simulation import Inline
 from engine.store import deciding, reading, writes
 from engine.store.core import Store, StoreThread
+from engine.store.rows import CampaignRow
 from engine.types import Author, Brief, ExperimentState, FileChange, NoProposal, Proposal, ProposerEvent
 
 SIGMA = 0.01
@@ -256,7 +257,7 @@ class ManyAtOnce:
         return self.store.store.conn
 
     @property
-    def row(self) -> reading.CampaignRow:
+    def row(self) -> CampaignRow:
         found = reading.campaign(self.conn, "many")
         assert found is not None
         return found

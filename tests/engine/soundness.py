@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from engine.store.reading import TrialRow
+from engine.store.rows import TrialRow
 from engine.types import Purpose, TrialOutcome
 from tests.engine.virtual_campaign import VirtualCampaign
 

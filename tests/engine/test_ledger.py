@@ -30,7 +30,7 @@ from engine.config import PriceSection
 from engine.errors import Fenced, OverBudget, RatchetError, StorageFull, UnknownPrice
 from engine.ledger import KILL_SECONDS, Ledger, Room, attempt_seconds
 from engine.prices import NANO, Prices
-from engine.store import reading, reading_money, spending, writes
+from engine.store import attempting, reading, reading_money, spending, writes
 from engine.store.core import Store, StoreThread
 from engine.store.reading_money import Balance
 from engine.types import (
@@ -115,13 +115,31 @@ def books(tmp_path: Path) -> Iterator[Books]:
 
 def start(books: Books, trial: int, seconds: float, allocation: Allocation = BOX) -> int:
     return books.store.write(
-        writes.new_attempt, trial, allocation, "sweep", f"trials/{trial}/attempt-{{attempt}}", seconds, books.cap
+        attempting.new_attempt,
+        trial,
+        allocation,
+        "sweep",
+        f"trials/{trial}/attempt-{{attempt}}",
+        seconds,
+        books.cap,
     )
 
 
 def end(books: Books, trial: int, attempt: int, seconds: float, outcome: TrialOutcome = TrialOutcome.OK) -> None:
     books.store.write(
-        writes.trial_ended, books.campaign, trial, attempt, outcome, 1.0, "", [], "finished", [], seconds, 0, ""
+        attempting.trial_ended,
+        books.campaign,
+        trial,
+        attempt,
+        outcome,
+        1.0,
+        "",
+        [],
+        "finished",
+        [],
+        seconds,
+        0,
+        "",
     )
 
 
@@ -403,7 +421,7 @@ async def test_setting_the_wall_clock_changes_no_charge(tmp_path: Path) -> None:
         lost = start(books, books.trials[1], 3)
         books.store.take_over("host", "boot", 2)
         await books.ledger.recover()
-        books.store.write(writes.attempt_lost, books.campaign, books.trials[1], lost, "gone", retry=True)
+        books.store.write(attempting.attempt_lost, books.campaign, books.trials[1], lost, "gone", retry=True)
         await books.coins(9)
         totals.append((books.states(), await books.ledger.balance()))
         books.thread.close()
@@ -431,13 +449,13 @@ async def test_each_attempt_at_a_trial_pays_and_one_that_was_lost_pays_its_longe
     trial = books.trials[0]
     lost = start(books, trial, 50)
     assert start(books, trial, 50) == lost, "an open attempt is not booked twice"
-    books.store.write(writes.attempt_lost, books.campaign, trial, lost, "the machine restarted", retry=True)
+    books.store.write(attempting.attempt_lost, books.campaign, trial, lost, "the machine restarted", retry=True)
     busy = start(books, trial, 50)
-    books.store.write(writes.attempt_withdrawn, trial, busy, "the device is busy", 0.0)
+    books.store.write(attempting.attempt_withdrawn, trial, busy, "the device is busy", 0.0)
     stopped = start(books, trial, 50)
-    books.store.write(writes.attempt_withdrawn, trial, stopped, "the engine stopped", 12.0)
+    books.store.write(attempting.attempt_withdrawn, trial, stopped, "the engine stopped", 12.0)
     silent = start(books, trial, 50)
-    books.store.write(writes.attempt_withdrawn, trial, silent, "the disk was full")
+    books.store.write(attempting.attempt_withdrawn, trial, silent, "the disk was full")
     assert await books.ledger.balance() == Balance((50 + 0 + 12 + 50) * 1_000_000, 0)
     end(books, trial, start(books, trial, 50), 20.005)
     assert await books.ledger.balance() == Balance(112_000_000 + 20_005_000, 0)
@@ -446,7 +464,7 @@ async def test_each_attempt_at_a_trial_pays_and_one_that_was_lost_pays_its_longe
 @pytest.mark.parametrize("seconds", [math.nan, math.inf, -math.inf, -1.0, 1e300])
 async def test_a_time_that_cannot_be_is_charged_as_the_longest(books: Books, seconds: float) -> None:
     trial = books.trials[0]
-    books.store.write(writes.attempt_withdrawn, trial, start(books, trial, 50), "stopped", seconds)
+    books.store.write(attempting.attempt_withdrawn, trial, start(books, trial, 50), "stopped", seconds)
     assert await books.ledger.balance() == Balance(50_000_000, 0)
 
 
@@ -555,7 +573,7 @@ from engine.clock import RealClock
 from engine.errors import OverBudget
 from engine.ledger import Ledger
 from engine.prices import Prices
-from engine.store import reading, writes
+from engine.store import attempting, reading, writes
 from engine.store.core import Store, StoreThread
 from engine.types import Allocation, Usage
 
@@ -598,15 +616,15 @@ async def run(thread, ledger, trial):
     while True:
         try:
             attempt = await thread.write(
-                writes.new_attempt, trial, box, "", f"t/{trial}/{{attempt}}", chance.random() * 900, cap)
+                attempting.new_attempt, trial, box, "", f"t/{trial}/{{attempt}}", chance.random() * 900, cap)
         except OverBudget:
             await clock.sleep(chance.random() * 0.02)
             continue
         await clock.sleep(chance.random() * 0.05)
         if chance.random() < 0.1:
-            await thread.write(writes.attempt_lost, 1, trial, attempt, "lost", retry=True)
+            await thread.write(attempting.attempt_lost, 1, trial, attempt, "lost", retry=True)
         else:
-            await thread.write(writes.attempt_withdrawn, trial, attempt, "stopped", chance.random() * 5)
+            await thread.write(attempting.attempt_withdrawn, trial, attempt, "stopped", chance.random() * 5)
 
 async def main():
     store = Store(folder / "store.db", clock)

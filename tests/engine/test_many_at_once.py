@@ -13,6 +13,7 @@ import pytest
 
 from engine.conductor import RunLimits
 from engine.store import reading
+from engine.store.rows import ExperimentRow
 from engine.types import Purpose, TrialOutcome
 from tests.engine.many_at_once import ManyAtOnce, rough
 from tests.engine.simulated_host import Ending, Execution, Program
@@ -32,10 +33,10 @@ def pair(folder: Path, program: Program, script: list[Turn], **more: object) -> 
     )  # type: ignore[arg-type]
 
 
-async def both_confirmed(c: VirtualCampaign) -> list[reading.ExperimentRow]:
+async def both_confirmed(c: VirtualCampaign) -> list[ExperimentRow]:
     """Run until both winners wait as keeps for a person: neither is merged, each beat the same incumbent."""
 
-    def waiting() -> list[reading.ExperimentRow]:
+    def waiting() -> list[ExperimentRow]:
         return [e for e in c.experiments() if e.state == "keep_review"]
 
     await c.until(lambda: len(waiting()) == 2, "both winners confirmed")

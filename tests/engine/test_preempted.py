@@ -14,6 +14,7 @@ from engine.conductor import Conductor
 from engine.fleet import Fleet, single
 from engine.runners import AttemptPlan, FollowItem, Scheduled
 from engine.store import reading
+from engine.store.rows import AttemptRow
 from engine.trials import MAX_ATTEMPTS, MAX_PREEMPTIONS, PREEMPTED
 from engine.types import TrialOutcome
 from tests.engine.simulated_host import Ending, Execution, Program, SimulatedHost
@@ -33,7 +34,7 @@ class Priced(VirtualCampaign):
             self.config_text += f'[[hosts]]\nname = "simulated"\nusd_per_hour = {USD_PER_HOUR}\n'
         return await super().engine()
 
-    def attempts(self, trial: int) -> list[reading.AttemptRow]:
+    def attempts(self, trial: int) -> list[AttemptRow]:
         return reading.attempts(self.conn, trial)
 
     def spends(self) -> list[tuple[int, str, int]]:

@@ -18,7 +18,7 @@ from engine.proposers.tools import Tools
 from engine.records import LINE_LENGTH, LOG_BYTES, StoreRecords, readable
 from engine.scope import Scope
 from engine.series import SeriesChange
-from engine.store import reading, writes
+from engine.store import attempting, reading, writes
 from engine.store.core import Store, StoreThread
 from engine.types import (
     Allocation,
@@ -82,12 +82,12 @@ class Campaign:
     def run(self, trial: int, log: bytes | None = b"step 1\n") -> Path:
         """An attempt of ``trial`` that crashed; returns where its log is."""
         place = f"trials/{trial}/attempt-{{attempt}}"
-        self.store.write(writes.new_attempt, trial, Allocation("local", "cpu0"), "sweep", place)
+        self.store.write(attempting.new_attempt, trial, Allocation("local", "cpu0"), "sweep", place)
         found = reading.trial(self.store.conn, trial)
         assert found is not None
         (attempt,) = reading.attempts(self.store.conn, trial)
         self.store.write(
-            writes.trial_ended, self.id, trial, attempt.id, TrialOutcome.CRASH, None, "exited with 1", [], "failed", [], 12.0, 0, "cpu"
+            attempting.trial_ended, self.id, trial, attempt.id, TrialOutcome.CRASH, None, "exited with 1", [], "failed", [], 12.0, 0, "cpu"
         )  # fmt: skip
         path = self.state / found.directory / "control" / "log"
         path.parent.mkdir(parents=True)
@@ -97,7 +97,7 @@ class Campaign:
 
     def points(self, trial: int, name: str, values: list[float]) -> None:
         rows = tuple(Point(name, float(i), value, float(i)) for i, value in enumerate(values))
-        self.store.write(writes.add_points, trial, [SeriesChange(name, False, rows)])
+        self.store.write(attempting.add_points, trial, [SeriesChange(name, False, rows)])
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from engine.fleet import Fleet
 from engine.runners import FollowItem
 from engine.runners.ssh import PATIENCE_SECONDS
 from engine.store import reading
+from engine.store.rows import TrialRow
 from engine.types import TrialOutcome
 from tests.engine.simulated_host import Ending, Execution, SimulatedHost
 from tests.engine.soundness import assert_sound
@@ -46,7 +47,7 @@ class PatientCampaign(FleetCampaign):
         return fleet
 
 
-def on_two(c: VirtualCampaign) -> list[reading.TrialRow]:
+def on_two(c: VirtualCampaign) -> list[TrialRow]:
     return [t for t in c.trials() if t.host == "two" and t.state == "running"]
 
 

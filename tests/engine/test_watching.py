@@ -10,7 +10,7 @@ import pytest
 
 from engine.clock import VirtualClock
 from engine.fleet import Fleet, Post
-from engine.store import reading, writes
+from engine.store import hosting, reading
 from engine.store.core import Store, StoreThread
 from engine.types import Reading
 from engine.watching import KEPT_SECONDS, Watching
@@ -41,7 +41,7 @@ def shown(store: Store) -> list[tuple[str, str]]:
 async def test_a_slurm_hosts_login_node_is_not_read_and_what_an_older_engine_read_of_it_goes(store: Store) -> None:
     clock: Any = store.clock
     fleet = Fleet([a_post("cluster", "slurm")], clock)
-    store.write(writes.add_readings, [at(store, "cluster", "cpu"), at(store, "box", "GPU-1")])
+    store.write(hosting.add_readings, [at(store, "cluster", "cpu"), at(store, "box", "GPU-1")])
     watching = Watching(fleet, StoreThread(store, inline=True), clock)
     await clock.run(watching.run())  # nothing to watch: it ends
     assert shown(store) == [("box", "GPU-1")]
@@ -50,7 +50,7 @@ async def test_a_slurm_hosts_login_node_is_not_read_and_what_an_older_engine_rea
 async def test_a_device_that_was_not_read_for_a_day_is_forgotten_when_an_engine_starts(store: Store) -> None:
     clock: Any = store.clock
     old, young = at(store, "box", "GPU-1", KEPT_SECONDS + 1), at(store, "box", "GPU-2", KEPT_SECONDS - 60)
-    store.write(writes.add_readings, [old, young])
+    store.write(hosting.add_readings, [old, young])
     await clock.run(Watching(Fleet([], clock), StoreThread(store, inline=True), clock).run())
     assert shown(store) == [("box", "GPU-2")]
 
@@ -59,19 +59,19 @@ def test_hours_of_readings_take_no_more_room_than_one_round(store: Store) -> Non
     devices = [f"GPU-{n}" for n in range(8)]
     for _ in range(200):
         for host in ("one", "two", "three", "four"):
-            store.write(writes.add_readings, [at(store, host, device) for device in devices])
+            store.write(hosting.add_readings, [at(store, host, device) for device in devices])
     assert store.conn.execute("SELECT COUNT(*) FROM reading").fetchone() == (32,)
     pages = store.conn.execute("PRAGMA page_count").fetchone()[0]
     for host in ("one", "two", "three", "four"):
-        store.write(writes.add_readings, [at(store, host, device) for device in devices])
+        store.write(hosting.add_readings, [at(store, host, device) for device in devices])
     assert store.conn.execute("PRAGMA page_count").fetchone()[0] <= pages + 1
 
 
 def test_the_processor_stands_in_only_while_the_devices_do_not_answer(store: Store) -> None:
-    store.write(writes.add_readings, [at(store, "a", "GPU-1"), at(store, "b", "GPU-1")])
-    store.write(writes.add_readings, [at(store, "a", "cpu", trouble="it hangs")])
-    store.write(writes.add_readings, [at(store, "b", "cpu", trouble="it hangs")])
-    store.write(writes.add_readings, [at(store, "a", "GPU-1")])
+    store.write(hosting.add_readings, [at(store, "a", "GPU-1"), at(store, "b", "GPU-1")])
+    store.write(hosting.add_readings, [at(store, "a", "cpu", trouble="it hangs")])
+    store.write(hosting.add_readings, [at(store, "b", "cpu", trouble="it hangs")])
+    store.write(hosting.add_readings, [at(store, "a", "GPU-1")])
     assert shown(store) == [("a", "GPU-1"), ("b", "GPU-1"), ("b", "cpu")]
     assert reading.readings(store.conn)[-1].data["trouble"] == "it hangs"
 
@@ -92,6 +92,6 @@ def test_a_round_in_two_batches_blames_and_clears_each_device_by_itself(store: S
 
 def test_what_a_reading_holds_comes_back_from_the_store(store: Store) -> None:
     full = at(store, "a", "GPU-1", clock_mhz=1755.0, throttle=("thermal", "power cap"))
-    store.write(writes.add_readings, [full])
+    store.write(hosting.add_readings, [full])
     (row,) = reading.readings(store.conn)
     assert row.data["clock_mhz"] == 1755.0 and row.data["throttle"] == ["thermal", "power cap"]

@@ -33,6 +33,7 @@ from engine.requests import Requests
 from engine.service import Engine, Order
 from engine.store import reading, writes
 from engine.store.core import Store, StoreThread
+from engine.store.rows import CampaignRow, ExperimentRow, TrialRow
 from engine.types import Author, Brief, FileChange, NoProposal, Proposal, ProposerEvent, StreamText
 from engine.workspace import Workspace
 from tests.engine.simulated_host import Ending, Execution, Machine, Program, SimulatedHost
@@ -334,15 +335,15 @@ class VirtualCampaign:
         return self.store.store.conn
 
     @property
-    def campaign(self) -> reading.CampaignRow:
+    def campaign(self) -> CampaignRow:
         found = reading.campaign(self.conn, "virtual")
         assert found is not None
         return found
 
-    def experiments(self) -> list[reading.ExperimentRow]:
+    def experiments(self) -> list[ExperimentRow]:
         return reading.experiments(self.conn, self.campaign.id)
 
-    def trials(self) -> list[reading.TrialRow]:
+    def trials(self) -> list[TrialRow]:
         """In the order in which they were asked for."""
         return sorted(reading.trials(self.conn, self.campaign.id), key=lambda t: t.id)
 
