@@ -352,6 +352,7 @@ class Conductor:
         """Follow what runs; start what is queued while something is free, most urgent first."""
         paused = now.campaign.state != "running"
         self._hindered = False
+        self.fleet.begin_round()
         for trial in now.trials:
             # A launch that failed (no room, say) paused the campaign: it is tried again when that is resumed.
             begun = trial.state == TrialState.RUNNING or (trial.state == TrialState.LAUNCHING and not paused)

@@ -82,7 +82,7 @@ class TrialQueued:
 class TrialStarted:
     trial: int
     attempt: int
-    slot: str
+    slot: str  # with its host in front where a campaign has several
     identity: str
 
 

@@ -32,7 +32,6 @@ OPEN_SECONDS = 180.0  # a host that takes longer to open is tried again later
 GRACE_SECONDS = 5.0  # how long a start waits for further hosts once one is ready
 BACKOFF_SECONDS = (5.0, 300.0)  # before a host that failed is opened again: first, and at most
 PATIENCE_SECONDS = 600.0  # a kind of hardware that was away for so long is not waited for
-MOST_SLOTS = 4096  # looked at to learn a host's kinds of hardware
 
 
 class HostState(StrEnum):
@@ -56,7 +55,7 @@ class Post:
     mend: str = ""
     drained: str = ""  # who took it out of service
     lent: dict[str, float] = field(default_factory=dict)  # device ("" = all of it) -> until, seconds of the clock
-    kinds: Counter[str] = field(default_factory=Counter)  # hardware -> slots, as far as they were seen
+    kinds: Counter[str] = field(default_factory=Counter)  # hardware -> slots, as it said when it was last open
     foreign: frozenset[str] = frozenset()  # devices on which somebody else's processes are
     held: int = 0  # trials that hold an allocation
     _capacity: int = 0
@@ -118,6 +117,7 @@ class Fleet:
         self._clock = clock
         self._chance = chance or random.Random()
         self._held: dict[int, Allocation] = {}
+        self._refused: set[str] = set()  # kinds of which nothing was to be had in this round; "" = of any
         self._lost: dict[int, set[str]] = {}  # trial -> hosts that lost an attempt of it
         self._tending: list[asyncio.Task[None]] = []
         self._news: list[HostNews] = []
@@ -221,7 +221,7 @@ class Fleet:
                 post.host.adopt(trial, allocation)
         post._grounds = await post.prepare(post.host, functools.partial(self._tell, post))
         post._capacity = post.host.capacity
-        post.kinds = Counter(slot.hardware for slot in _slots(post.host)) or post.kinds
+        post.kinds = post.host.kinds
 
     def _tell(self, post: Post, what: str) -> None:
         """What takes its time while a host is opened."""
@@ -288,8 +288,20 @@ class Fleet:
 
     @property
     def free(self) -> int:
-        """Trials that could start at once, were they of the right kind."""
-        return sum(max(0, post.capacity - post.held) for post in self._in_service())
+        """Trials that could start at once, were they of the right kind. What others hold shows only when it is asked
+        for: a kind that was refused in this round counts as taken."""
+        if "" in self._refused:
+            return 0
+        held: Counter[tuple[str, str]] = Counter()
+        if self._refused:
+            held.update((a.host, a.hardware) for a in self._held.values() if a.hardware in self._refused)
+        taken = sum(
+            max(0, slots - held[post.name, kind])
+            for post in self._in_service()
+            for kind, slots in post.kinds.items()
+            if kind in self._refused
+        )
+        return max(0, sum(max(0, post.capacity - post.held) for post in self._in_service()) - taken)
 
     @property
     def devices(self) -> tuple[Device, ...]:
@@ -344,6 +356,10 @@ class Fleet:
 
     # --- allocations ------------------------------------------------------------------------------
 
+    def begin_round(self) -> None:
+        """What was refused before may be free by now."""
+        self._refused.clear()
+
     def acquire(self, trial: int, kind: str = "") -> Allocation | None:
         """A free allocation, on the least loaded host first; None: nothing (of ``kind``) is free. Never blocks.
 
@@ -366,6 +382,7 @@ class Fleet:
             if allocation is not None:
                 self._hold(trial, allocation)
                 return allocation
+        self._refused.add(kind)
         return None
 
     def _take(self, post: Post, trial: int, kind: str) -> Allocation | None:
@@ -499,22 +516,6 @@ class Fleet:
         if name not in self._posts:
             raise UsageError(f"there is no host {name!r}", f"known: {', '.join(self._posts)}")
         return self._posts[name]
-
-
-def _slots(host: Host) -> list[Allocation]:
-    """Every slot that is free now, looked at under ids of no trial."""
-    found: list[Allocation] = []
-    numbers = range(-1, -1 - MOST_SLOTS, -1)
-    try:
-        for number in numbers:
-            slot = host.acquire(number)
-            if slot is None:
-                break
-            found.append(slot)
-    finally:
-        for number in numbers[: len(found)]:
-            host.release(number)
-    return found
 
 
 def single(host: Host, clock: Clock, state: Path, project: Path) -> Fleet:

@@ -10,6 +10,7 @@ import asyncio
 import fnmatch
 import itertools
 import tarfile
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
@@ -229,6 +230,10 @@ class SimulatedHost:
     @property
     def capacity(self) -> int:
         return self._allocations.capacity
+
+    @property
+    def kinds(self) -> Counter[str]:
+        return self._allocations.kinds
 
     def acquire(self, attempt: int) -> Allocation | None:
         return self._allocations.acquire(attempt)

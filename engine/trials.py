@@ -237,12 +237,13 @@ class TrialDesk:
             await self.clock.sleep(ROOM_SECONDS)
 
     async def _started(self, trial: TrialRow, attempt: AttemptRow, item: Started) -> None:
+        slot = str(attempt.allocation["slot"])
         await self.store.write(
             attempting.attempt_started,
             self.setting.campaign.id,
             trial.id,
             attempt.id,
-            str(attempt.allocation["slot"]),
+            slot if self.fleet.alone else f"{attempt.host} {slot}",
             item.identity,
         )
 

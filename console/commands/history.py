@@ -77,9 +77,9 @@ def status(path: str | None, campaign: str | None, as_json: bool) -> None:
         effect = f" {keep['effect']:+.4g}" if keep["effect"] is not None else ""
         click.echo(f"  kept #{keep['number']}{effect}  {clean(keep['title'])}  {keep['commit'][:12]}")
     for trial in shape["running"]:
+        where = trial["slot"] if trial["host"] == "local" else f"{trial['host']} {trial['slot']}"
         click.echo(
-            f"  running: trial {trial['id']} ({trial['purpose']}, #{trial['experiment'] or '-'})"
-            f" on {trial['slot']}"
+            f"  running: trial {trial['id']} ({trial['purpose']}, #{trial['experiment'] or '-'}) on {where}"
         )
     for queued in reading.trials(reader.conn, row.id, open_only=True):
         if queued.state == "launching" and queued.said:

@@ -6,6 +6,7 @@ crash simply calls again.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -159,6 +160,11 @@ class Host(Protocol):
     @property
     def capacity(self) -> int:
         """How many trials fit at once (for the trial's ``gpus``)."""
+        ...
+
+    @property
+    def kinds(self) -> Counter[str]:
+        """Slots by kind of hardware, whoever holds them now."""
         ...
 
     def acquire(self, attempt: int) -> Allocation | None:

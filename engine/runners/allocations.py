@@ -10,6 +10,7 @@ import csv
 import functools
 import platform
 import socket
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -159,6 +160,11 @@ class Allocations:
     @property
     def capacity(self) -> int:
         return len(self._slots)
+
+    @property
+    def kinds(self) -> Counter[str]:
+        """Slots by kind of hardware, free or not."""
+        return Counter(slot.hardware for slot in self._slots)
 
     def acquire(self, attempt: int) -> Allocation | None:
         """A free slot with a free port, or None; asking again gives the same."""

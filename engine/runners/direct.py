@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from pathlib import PurePosixPath
 
@@ -98,6 +99,10 @@ class DirectHost:
     @property
     def capacity(self) -> int:
         return self._opened.capacity
+
+    @property
+    def kinds(self) -> Counter[str]:
+        return self._opened.kinds
 
     def acquire(self, attempt: int) -> Allocation | None:
         return self._opened.acquire(attempt)

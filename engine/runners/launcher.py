@@ -11,6 +11,7 @@ import math
 import os
 import re
 import shlex
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Protocol
@@ -35,6 +36,8 @@ class Launcher(Protocol):
 
     @property
     def capacity(self) -> int: ...
+    @property
+    def kinds(self) -> Counter[str]: ...
     def acquire(self, attempt: int) -> Allocation | None: ...
     def adopt(self, attempt: int, allocation: Allocation) -> None: ...
     def release(self, attempt: int) -> None: ...
@@ -70,6 +73,10 @@ class DirectLauncher:
     @property
     def capacity(self) -> int:
         return self._allocations.capacity
+
+    @property
+    def kinds(self) -> Counter[str]:
+        return self._allocations.kinds
 
     def acquire(self, attempt: int) -> Allocation | None:
         return self._allocations.acquire(attempt)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import replace
@@ -250,6 +251,10 @@ class SlurmHost:
     @property
     def capacity(self) -> int:
         return self._opened.capacity
+
+    @property
+    def kinds(self) -> Counter[str]:
+        return self._opened.kinds
 
     def acquire(self, attempt: int) -> Allocation | None:
         return self._opened.acquire(attempt)

@@ -344,6 +344,33 @@ async def test_what_others_held_is_taken_as_soon_as_they_have_left_it_although_n
     await c.run(work)
 
 
+async def test_while_others_hold_the_devices_no_more_is_begun_or_drafted_than_fits_on_them(tmp_path: Path) -> None:
+    """Else a campaign that waits would pay for proposals by the hundred."""
+    script = [Turn(n) for n in range(24)]
+    c = FleetCampaign(tmp_path, program=measured(WORTH), script=script, drafts=2, limits=RunLimits(hours=40))
+
+    async def work() -> None:
+        await c.engine()
+        await c.until(lambda: bool(c.campaign.calibration), "the noise")
+        for host in c.hosts.values():
+            host._allocations._locked = lambda slot: True  # by another project's jobs
+        await c.until(lambda: c.machine.running() == 0, "what ran to end")
+        await c.clock.sleep(3600)
+        before = len(c.experiments())
+        await c.clock.sleep(24 * 3600)
+        waiting = [t for t in c.trials() if t.state == "queued"]
+        print(f"{len(c.experiments())} experiments, {len(waiting)} trials queued")
+        assert len(c.experiments()) == before and 0 < len(waiting) <= 20
+        for host in c.hosts.values():
+            host._allocations._locked = lambda slot: False
+        await c.clock.sleep(15)
+        assert c.machine.running() == 4
+        c.conductor.stop("enough")
+        await c.ended()
+
+    await c.run(work)
+
+
 # --- kinds of hardware ------------------------------------------------------------------------------
 
 
