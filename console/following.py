@@ -84,13 +84,14 @@ class StoreFollower:
     def _read_facts(self, conn: sqlite3.Connection) -> None:
         campaign = reading.campaign(conn, self._name)
         events = self._read_events(conn)
-        counts = self._outbox.state.counts
+        counts, counted = self._outbox.state.counts, self._outbox.state.counted
         first = campaign is not None and (
             self._outbox.state.campaign is None or self._outbox.state.campaign.id != campaign.id
         )
         if campaign is not None and (events or first):
             counts = reading.counts(conn, campaign.id)
-        update = CampaignRead(campaign, reading.engine(conn), counts)
+            counted = reading.proposed(conn, campaign.id, settled_only=True)
+        update = CampaignRead(campaign, reading.engine(conn), counts, counted)
         state = self._outbox.state
         if (update.campaign, update.engine, update.counts) != (state.campaign, state.engine, state.counts):
             self._outbox.say(update)

@@ -12,6 +12,7 @@ from console.plain_text import clean
 from engine.store.reading_hosts import HostRow
 
 DAY_SECONDS = 20 * 3600.0  # from which a time of day alone could be mistaken
+PATIENCE_SECONDS = 10.0  # that a queued trial may wait before it is told why
 TRIED = "it is tried again by itself, every few minutes at the latest"
 
 
@@ -50,6 +51,20 @@ def duty(row: HostRow | None, since: Mapping[str, float], now: float) -> Duty:
     if row.state == "opening":
         return Duty(OPENING, "being opened", "dim", clean(row.reason))
     return Duty(WORKING)
+
+
+def why_idle(rows: Sequence[HostRow], now: float) -> str:
+    """Why queued trials start nowhere, host by host: ``box1 lent until 16:58; box2 drained by ada``."""
+    return "; ".join(f"{clean(row.name)} {_why_idle(row, now)}" for row in rows)
+
+
+def _why_idle(row: HostRow, now: float) -> str:
+    if (word := duty(row, {}, now).word) != "":
+        return word
+    lent = lent_devices(row, now)
+    if lent and len(lent) == len(row.devices):
+        return f"lent until {max(lent.values())}" if len(set(lent.values())) == 1 else "lent, device by device"
+    return "in use by others" + (", or lent" if lent else "")
 
 
 def lent_devices(row: HostRow | None, now: float) -> dict[str, str]:

@@ -116,7 +116,8 @@ def campaign_shape(reader: Reader, row: CampaignRow, state: Path) -> dict[str, A
     counts = reading.counts(reader.conn, row.id)
     keeps = reading.keeps(reader.conn, row.line)
     open_ = reading.experiments(reader.conn, row.id, open_only=True)
-    running = [t for t in reading.trials(reader.conn, row.id, open_only=True) if t.state == "running"]
+    trials = reading.trials(reader.conn, row.id, open_only=True)
+    running = [t for t in trials if t.state == "running"]
     asleep = []
     if (state / "inbox.db").exists():  # looking makes no file
         inbox = Inbox(state / "inbox.db")
@@ -144,6 +145,7 @@ def campaign_shape(reader: Reader, row: CampaignRow, state: Path) -> dict[str, A
         "waiting_for_you": [e.number for e in open_ if e.state in ("review", "keep_review")],
         "requests_waiting": [{"id": r.id, "kind": r.kind, "state": r.state} for r in asleep],
         "running": [trial_shape(t) for t in running],
+        "queued": sum(t.state == "queued" for t in trials),
         "outcomes": reading.outcomes(reader.conn, row.id),
         "money": money_shape(reading_money.money(reader.conn, row.id), row),
         "used": used_shape(reading_money.used(reader.conn, row.id)),

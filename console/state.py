@@ -121,6 +121,7 @@ class CampaignRead:
     campaign: CampaignRow | None
     engine: EngineRow | None
     counts: Mapping[str, int] = field(default_factory=dict)
+    counted: int = 0  # settled proposals that count towards a limit
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,6 +242,7 @@ class State:
     engine: EngineRow | None = None
     alive: bool | None = None
     counts: Mapping[str, int] = field(default_factory=dict)
+    counted: int = 0  # settled proposals that count towards a limit: not what went before it ever ran
     listed: Mapping[int, Listed | None] = field(default_factory=dict)  # None: no such number
     newest: int = 0
     settles: tuple[float, ...] = ()  # the newest settlements' times, ascending
@@ -286,10 +288,10 @@ def reduce(state: State, update: Update) -> State:
             return replace(state, problem=problem, mend=mend)
         case StoreReplaced():
             return replace(_emptied(state), problem=state.problem, mend=state.mend, notice=state.notice)
-        case CampaignRead(campaign, engine, counts):
+        case CampaignRead(campaign, engine, counts, counted):
             if state.campaign and campaign and campaign.id != state.campaign.id:
                 state = _emptied(state)
-            return replace(state, campaign=campaign, engine=engine, counts=counts)
+            return replace(state, campaign=campaign, engine=engine, counts=counts, counted=counted)
         case AliveSeen(alive, trouble, mend):
             return replace(state, alive=alive, trouble=trouble, trouble_mend=mend)
         case ExperimentsRead():

@@ -288,8 +288,10 @@ class Fleet:
 
     @property
     def free(self) -> int:
-        """Trials that could start at once, were they of the right kind. What others hold shows only when it is asked
-        for: a kind that was refused in this round counts as taken."""
+        """Trials that could start at once, were they of the right kind.
+
+        What others hold shows only when it is asked for: a kind refused in this round counts as taken.
+        """
         if "" in self._refused:
             return 0
         held: Counter[tuple[str, str]] = Counter()

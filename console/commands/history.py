@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from datetime import datetime
 
 import click
 
-from console.formats import dollars
+from console.formats import dollars, one_or_more
+from console.host_words import PATIENCE_SECONDS, why_idle
 from console.place import campaign_option, find_project, json_option, project_option, reader_of
 from console.plain_text import clean
 from console.shapes import campaign_shape, dumps, experiment_shape, money_shape, trial_shape, used_shape
 from engine import lock
+from engine.clock import RealClock
 from engine.errors import NothingToDo
-from engine.store import reading, reading_money
+from engine.store import reading, reading_hosts, reading_money
 from engine.store.reading import Reader
 from engine.store.reading_money import Money, Used
 from engine.store.rows import CampaignRow, ExperimentRow
@@ -81,12 +84,18 @@ def status(path: str | None, campaign: str | None, as_json: bool) -> None:
         click.echo(
             f"  running: trial {trial['id']} ({trial['purpose']}, #{trial['experiment'] or '-'}) on {where}"
         )
+    busy, oldest = False, math.inf
     for queued in reading.trials(reader.conn, row.id, open_only=True):
+        busy, oldest = busy or queued.state != "queued", min(oldest, queued.created_at)
         if queued.state == "launching" and queued.said:
             click.echo(
                 f"  waiting: trial {queued.id} ({queued.purpose}, #{queued.number or '-'})"
                 f" on {queued.host}: {clean(queued.said)}"
             )
+    now = RealClock().now()
+    if engine and row.state == "running" and not busy and oldest < now - PATIENCE_SECONDS:
+        why = why_idle(reading_hosts.hosts(reader.conn), now)
+        click.echo(f"  nothing runs, {one_or_more(shape['queued'], 'trial')} queued: {why}")
     if shape["waiting_for_you"]:
         ids = ", ".join(f"#{n}" for n in shape["waiting_for_you"])
         click.echo(

@@ -45,12 +45,11 @@ def budget(state: State) -> Budget | None:
     if campaign is None:
         return None
     limits = campaign.limits
-    settled = sum(n for verdict, n in state.counts.items() if verdict != "open")
     hours = limits.get("hours")
     allowed = limits.get("experiments")
     money, cap = state.steering.money, limits.get("dollars")
     return Budget(
-        max(0, settled - int(limits.get("experiments_before") or 0)),
+        max(0, state.counted - int(limits.get("experiments_before") or 0)),
         int(allowed) if isinstance(allowed, int | float) else None,
         max(0.0, campaign.active_seconds - float(limits.get("seconds_before") or 0.0)),
         float(hours) * 3600 if isinstance(hours, int | float) else None,

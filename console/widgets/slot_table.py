@@ -92,7 +92,7 @@ def body(scene: Scene, width: int, height: int) -> list[Line]:
     above = _cut(_troubles(hosts, width), max(1, height // 3), "host")
     trials = [_trial(t, usual, hosts, width, _place_width(busy, hosts, width)) for t in busy]
     if not trials:
-        idle = "no trial is running" + (": no engine" if state.alive is False else "")
+        idle = "no trial is running" + (": no engine" if state.alive is False else _why_none(state, now))
         trials = [Line(((idle, "faint"),))]
     for shown in (_each, _merged, _merged_gpus):
         found, devices = shown(state, hosts, busy, trials, usual, width)
@@ -105,6 +105,13 @@ def body(scene: Scene, width: int, height: int) -> list[Line]:
     below = max(1, height - min(len(trials), (height + 1) // 2))
     devices = _cut(devices, below, "")
     return [*_cut(trials, max(1, height - len(devices)), "trial"), *devices][:height]
+
+
+def _why_none(state: State, now: float) -> str:
+    queued = [t.created_at for t in state.running if t.state == "queued"]
+    running = state.campaign is not None and state.campaign.state == "running"
+    long = queued and now - min(queued) > host_words.PATIENCE_SECONDS
+    return f": {host_words.why_idle(state.hosts, now)}" if long and running else ""
 
 
 def _cut(lines: list[Line], room: int, what: str) -> list[Line]:

@@ -41,7 +41,7 @@ def row(number: int, state: str = "settled", **more: Any) -> Listed:
 
 def state(*rows: Listed, **more: Any) -> State:
     base = State(
-        campaign=CAMPAIGN, engine=ENGINE, alive=True, counts={"discard": len(rows)},
+        campaign=CAMPAIGN, engine=ENGINE, alive=True, counts={"discard": len(rows)}, counted=len(rows),
         listed={r.number: r for r in rows}, newest=max((r.number for r in rows), default=0),
     )  # fmt: skip
     return replace(base, **more)

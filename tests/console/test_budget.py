@@ -47,6 +47,6 @@ def test_the_limit_that_comes_first_counts() -> None:
 
 def test_only_this_run_counts_towards_its_limits() -> None:
     limits = {"experiments": 50, "hours": None, "experiments_before": 40, "seconds_before": 3000.0}
-    found = budget(state(campaign=replace(CAMPAIGN, limits=limits), counts={"discard": 44, "keep": 1, "open": 3}))
+    found = budget(state(campaign=replace(CAMPAIGN, limits=limits), counted=45))
     assert found == Budget(5, 50, 600.0, None) and found.fraction == pytest.approx(0.1)
     assert estimate_words(state(campaign=replace(CAMPAIGN, limits={}))) == "no limit set"

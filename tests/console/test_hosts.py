@@ -146,6 +146,18 @@ def test_the_title_counts_slots_of_hosts_in_service_only() -> None:
     assert "".join(text for text, _ in slot_table.title(shown)) == "1 of 24 slots busy · 1 trial queued"
 
 
+def test_trials_that_wait_while_nothing_runs_are_told_why_once_it_is_no_moment_any_more() -> None:
+    lent = host("box3", 2, lent={"GPU-box3-0": NOW + 7200, "GPU-box3-1": NOW + 7200})
+    hosts = (host("box1", 2), host("box2", drained="ada"), lent)
+
+    def shown(age: float) -> str:
+        queued = replace(trial(1, "", ""), state="queued", created_at=NOW - age)
+        return paint(state(running=(queued,), hosts=hosts), 140, 12)
+
+    assert "no trial is running: box1 in use by others; box2 drained by ada; box3 lent until" in shown(60)
+    assert "by others" not in shown(1)
+
+
 def test_a_host_set_aside_is_told_on_every_screen_and_none_left_is_an_alarm() -> None:
     def top(of: State) -> str:
         return check(status_bar.painter(Scene(of, View(), NOW, None), 140, 3), 140)

@@ -187,6 +187,7 @@ def test_after_going_back_nothing_of_the_later_time_is_left(deck: Deck, clock: V
     for name in (
         "campaign",
         "counts",
+        "counted",
         "newest",
         "running",
         "events",
