@@ -30,7 +30,7 @@ log = logging.getLogger("ratchet.fleet")
 
 OPEN_SECONDS = 180.0  # a host that takes longer to open is tried again later
 GRACE_SECONDS = 5.0  # how long a start waits for further hosts once one is ready
-BACKOFF_SECONDS = (5.0, 300.0)  # before a host that failed is opened again: first, and at most
+BACKOFF_SECONDS = (1.0, 300.0)  # before a host that failed is opened again: first, as most cuts are short; at most
 PATIENCE_SECONDS = 600.0  # a kind of hardware that was away for so long is not waited for
 
 
