@@ -31,7 +31,7 @@ from engine.stages.reviewing import Reviewing
 from engine.store import attempting, hosting, reading, writes
 from engine.store.core import StoreThread
 from engine.store.reading_pace import pace_of
-from engine.store.rows import CampaignRow, ExperimentRow, TrialRow
+from engine.store.rows import CampaignRow, ExperimentRow, Remembered, TrialRow
 from engine.trials import CONTENDED, PREEMPTED, TrialDesk
 from engine.types import Allocation, AttemptState, Proposer, Purpose, TrialOutcome, TrialState
 from engine.types import ExperimentState as S
@@ -102,6 +102,8 @@ class Conductor:
         self._unpaid = ""  # why no trial may start for want of money
         self._hindered = False  # a trial waits for what others hold
         self._hours_before = 0.0
+        self._experiments: Remembered[ExperimentRow] = Remembered()
+        self._trials: Remembered[TrialRow] = Remembered()
         self._rows = 0  # that the last turn looked at
         self._again: float | None = None  # seconds until it may be time to fill what is idle
         self._room = 0  # experiments that this turn may still begin to measure
@@ -215,11 +217,11 @@ class Conductor:
         def query(conn: Any) -> Situation:
             campaign = reading.campaign(conn, self.campaign.name)
             assert campaign is not None
-            experiments = reading.experiments(conn, campaign.id, open_only=True)
+            experiments = reading.experiments(conn, campaign.id, open_only=True, known=self._experiments)
             return Situation(
                 campaign,
                 experiments,
-                reading.trials(conn, campaign.id, open_only=True),
+                reading.trials(conn, campaign.id, open_only=True, known=self._trials),
                 reading.proposed(conn, campaign.id),
                 reading.finished_runs(conn, [e for e in experiments if e.state == S.MEASURING]),
             )
@@ -297,19 +299,19 @@ class Conductor:
         key = f"experiment {experiment.number}"
         if key in self._tasks:
             return
-        state = S(experiment.state)
-        if state is S.DRAFTING:
+        state = experiment.state
+        if state == S.DRAFTING:
             self._spawn(key, self._drafting.draft(now.campaign, now.drafted, experiment))
-        elif state is S.READY and self._room > 0:
+        elif state == S.READY and self._room > 0:
             self._room -= 1
             self._spawn(key, self._measuring.begin(now, experiment))
-        elif state is S.MEASURING and self._measuring.has_news(now, experiment):
+        elif state == S.MEASURING and self._measuring.has_news(now, experiment):
             self._spawn(key, self._measuring.measure(now, experiment))
-        elif state is S.JUDGING and now.campaign.calibration:
+        elif state == S.JUDGING and now.campaign.calibration:
             self._spawn(key, self._measuring.judge(now, experiment))
         elif self._reviewing.due(now, experiment):
             self._spawn(key, self._reviewing.decide(now, experiment))
-        elif state is S.MERGING and experiment is self._merging.first(now):
+        elif state == S.MERGING and experiment is self._merging.first(now):
             self._spawn(key, self._merging.merge(now, experiment))
 
     def _room_to_measure(self, now: Situation) -> int:

@@ -22,6 +22,7 @@ class Plan:
         tuple[int, float], ...
     ] = ()  # (devices, seconds of a run), each of its own kind; () = one of the above
     review_minutes: float = 0.0  # until a person accepts a proposal; 0 = nobody is asked
+    engine_time: bool = False  # the engine's own processor time passes on the clock, too
     judge: str = ""  # keys of [judge], as in ratchet.toml
 
     @property

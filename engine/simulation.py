@@ -71,6 +71,25 @@ class Inline(ThreadPoolExecutor):
         return future
 
 
+class BusyClock(VirtualClock):
+    """A virtual clock on which the processor time of this process passes too: what keeps the engine busy is late.
+
+    Everything in the process counts, also what imagines hosts and proposals; no two runs are quite the same.
+    """
+
+    def __init__(self) -> None:
+        self._began = time.process_time()
+        super().__init__()
+
+    @property
+    def _elapsed(self) -> float:
+        return self._jumped + time.process_time() - self._began
+
+    @_elapsed.setter
+    def _elapsed(self, value: float) -> None:
+        self._jumped = value - (time.process_time() - self._began)
+
+
 class _Proposer:
     """Turns a knob after some thought; as many at once as it is asked for."""
 
@@ -99,7 +118,7 @@ def simulate(plan: Plan, tell: Callable[[float], None] = lambda hours: None) -> 
 class _Simulation:
     def __init__(self, plan: Plan, folder: Path, tell: Callable[[float], None]) -> None:
         self.plan, self.folder, self.tell = plan, folder, tell
-        self.clock = VirtualClock()
+        self.clock = BusyClock() if plan.engine_time else VirtualClock()
         self.workspace = SimulatedWorkspace(folder, self.clock)
         self.worth = Worth(plan.seed, plan.keep_rate)
         self.machine = Machine(self.clock, self._run)
@@ -206,14 +225,16 @@ class _Simulation:
     async def _watch(self) -> None:
         """Twice a second of a short run, less often of a long one: which devices are idle, and why."""
         every = max(0.5, self.plan.trial_seconds / 300)
+        seen = self.clock.monotonic()
         while True:
             await self.clock.sleep(every)
+            passed, seen = self.clock.monotonic() - seen, self.clock.monotonic()
             idle = {host.hardware: host.capacity - self.machine.running(host.name) for host in self.hosts}
             calibrated = bool(self._row().calibration)
             if calibrated and not any(idle.values()) and not self.found.steady_from:
                 self.found.steady_from = self.clock.monotonic()
             for cause, devices in self._causes(idle, calibrated).items():
-                self.found.causes[cause] += devices * every
+                self.found.causes[cause] += devices * passed
             self.tell(self.clock.monotonic() / 3600)
 
     def _causes(self, idle: Mapping[str, int], calibrated: bool) -> dict[str, int]:

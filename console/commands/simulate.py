@@ -73,6 +73,9 @@ def devices_and_seconds(text: str) -> tuple[int, float]:
 @click.option("--keep-rate", type=click.FloatRange(0, 1), default=0.1, show_default=True, help="Truly good ones.")
 @click.option("--hours", type=click.FloatRange(0.1, 1000), default=2.0, show_default=True, help="Virtual hours.")
 @click.option("--seed", type=int, default=1, show_default=True, help="The same seed gives the same campaign.")
+@click.option(
+    "--engine-time", is_flag=True, help="Its own processor time passes, too: no two runs are quite the same then."
+)
 @click.option("--no-project", is_flag=True, help="Take nothing from the project here.")
 @json_option
 def simulate(as_json: bool, no_project: bool, **asked: Any) -> int:
@@ -218,7 +221,8 @@ def lines(plan: Plan, found: Findings, sources: Mapping[str, str]) -> list[str]:
         f"proposals    {found.drafts} ahead" + ("" if plan.drafts else ", as many as the times need"),
         f"engine       {found.engine_seconds_an_hour:.1f} s of processor time an hour "
         f"({found.engine_seconds_an_hour / 3600:.2%} of a core),",
-        "             without git, hosts and proposers",
+        "             without git, hosts and proposers"
+        + ("; it passed on the clock, too" if plan.engine_time else ""),
     ]
     return said
 

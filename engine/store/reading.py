@@ -27,6 +27,7 @@ from engine.store.rows import (
     MessageRow,
     NoteRow,
     ReadingRow,
+    Remembered,
     StreamRow,
     TrialRow,
 )
@@ -87,8 +88,12 @@ def experiments(
     open_only: bool = False,
     last: int | None = None,
     before: int | None = None,
+    known: Remembered[ExperimentRow] | None = None,
 ) -> list[ExperimentRow]:
-    """Experiments by number; with ``last`` only that many newest, ``before`` a number only older ones."""
+    """Experiments by number; with ``last`` only that many newest, ``before`` a number only older ones.
+
+    ``known``: of whoever asks again and again, as they were before.
+    """
     where = "e.campaign = ?" + (" AND e.state <> 'settled'" if open_only else "")
     where += f" AND e.number < {int(before)}" if before is not None else ""
     if last is None:
@@ -99,7 +104,7 @@ def experiments(
                 f"{_EXPERIMENT} WHERE {where} ORDER BY e.number DESC LIMIT ?", (campaign, last)
             ).fetchall()
         )
-    return [_experiment(r) for r in rows]
+    return (known or Remembered()).rows(rows, _experiment)
 
 
 def experiment(conn: sqlite3.Connection, campaign: int, number: int) -> ExperimentRow | None:
@@ -236,6 +241,7 @@ def trials(
     experiment: int | None = None,
     version: int | None = None,
     open_only: bool = False,
+    known: Remembered[TrialRow] | None = None,
 ) -> list[TrialRow]:
     """Trials in the order in which they are to run; ``experiment`` is a row id, not a number.
 
@@ -252,7 +258,7 @@ def trials(
     if open_only:
         where.append("t.state <> 'done'")
     sql = f"{_TRIAL} WHERE {' AND '.join(where)} ORDER BY t.priority, e.number, t.id"
-    return [TrialRow(*r) for r in conn.execute(sql, args)]
+    return (known or Remembered()).rows(conn.execute(sql, args), lambda r: TrialRow(*r))
 
 
 def trial(conn: sqlite3.Connection, trial: int) -> TrialRow | None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from engine.events import Event
+
+Row = TypeVar("Row")
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,3 +190,22 @@ class ReadingRow:
     device: str
     at: float
     data: dict[str, Any] = field(default_factory=dict)  # the fields of types.Reading
+
+
+class Remembered(Generic[Row]):
+    """Rows as they were last read, by their id, the first column.
+
+    One that did not change is not made anew: most of what looking at a thousand of them again and again costs.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[int, tuple[tuple[Any, ...], Row]] = {}
+
+    def rows(self, found: Iterable[tuple[Any, ...]], make: Callable[[tuple[Any, ...]], Row]) -> list[Row]:
+        """In the order in which they were ``found``; what is not among them is forgotten."""
+        known: dict[int, tuple[tuple[Any, ...], Row]] = {}
+        for columns in found:
+            before = self._known.get(columns[0])
+            known[columns[0]] = before if before and before[0] == columns else (columns, make(columns))
+        self._known = known
+        return [row for _, row in known.values()]

@@ -17,7 +17,11 @@ def run() -> list[Figure]:
         print(f"  8 devices, proposals of {seconds:g} s: {_said(found)}")
         name = f"8 devices, 300 s trials, {seconds:g} s proposals: idle in {HOURS:g} h"
         figures.append(Figure(name, "<= 1 %", 100 * found.idle, "%", found.idle <= 0.01))
-    found = simulate(Plan(devices=MANY_DEVICES, trial_seconds=300.0, propose_seconds=180.0, hours=MANY_HOURS))
+    # What keeps the engine busy makes it late: with so many devices its own time must pass on the clock.
+    plan = Plan(
+        devices=MANY_DEVICES, trial_seconds=300.0, propose_seconds=180.0, hours=MANY_HOURS, engine_time=True
+    )
+    found = simulate(plan)
     print(f"  {MANY_DEVICES} devices: {_said(found)}")
     cores = found.engine_seconds_an_hour / 3600
     return [

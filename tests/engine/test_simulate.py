@@ -40,6 +40,12 @@ def test_the_same_seed_gives_the_same_campaign_and_another_one_does_not() -> Non
     assert facts(first) != facts(simulate(Plan(devices=3, hours=0.7, keep_rate=0.3, seed=2)))
 
 
+def test_what_keeps_the_engine_busy_makes_it_late_where_that_is_asked_for() -> None:
+    free, late = (simulate(Plan(devices=16, hours=0.5, engine_time=busy)) for busy in (False, True))
+    print(free.gap_p50, late.gap_p50)
+    assert free.gap_p50 == 0.0 < late.gap_p50 and late.experiments > 5
+
+
 def test_proposals_ahead_follow_the_times_they_take() -> None:
     pace = Pace()
     assert pace.drafts(8, 300.0) == 2 and pace.drafts(8, 300.0, busy=5) == 5
