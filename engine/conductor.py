@@ -21,8 +21,8 @@ from engine.attempt_plan import allocation_of
 from engine.clock import Clock
 from engine.config import Config
 from engine.errors import Fenced, HostFault, MovedOn, OverBudget, RatchetError, StorageFull
-from engine.fleet import Fleet, HostNews
-from engine.ledger import Ledger, Room, per_second
+from engine.fleet import PATIENCE_SECONDS, Fleet, HostNews
+from engine.ledger import Ledger, Room, attempt_seconds, per_second
 from engine.stages import Setting, Situation
 from engine.stages.drafting import Drafting
 from engine.stages.measuring import Measuring
@@ -237,15 +237,33 @@ class Conductor:
             return None
         if not now.campaign.calibration and not self._out_of_time(now):
             return None  # also `--experiments 0` brings the baseline's noise
+        left = self._left_behind(now)
+        if left:
+            reason = f"{reason}; {len(left)} of its trials left on a host that does not answer"
+        tasks = self._tasks.keys() - {f"trial {number}" for number in left}
         if self._out_of_time(now) or self._unpaid:
             # Running trials end in their own time; what is queued waits for the next run.
-            return None if any(t.state != TrialState.QUEUED for t in now.trials) or self._tasks else reason
+            going = any(t.state != TrialState.QUEUED and t.id not in left for t in now.trials)
+            return None if going or tasks else reason
+        if left and not tasks and all(t.id in left for t in now.trials):
+            return reason  # what waits for them waits for the next run
         waiting = [e for e in now.experiments if e.state not in (S.REVIEW, S.KEEP_REVIEW)]
         if waiting or now.trials or self._tasks:
             return None
         if now.experiments:
             return None  # a person's decision is awaited
         return reason
+
+    def _left_behind(self, now: Situation) -> set[int]:
+        """Trials on hosts that have been silent for longer than a trial may take: there is nothing to wait for.
+
+        They stay unknown, and the next start collects them.
+        """
+        longest = attempt_seconds(self.setting.config.trial.deadlines(smoke=True)) + PATIENCE_SECONDS
+        silent = [t for t in now.trials if t.state != TrialState.QUEUED and self.fleet.silent_seconds(t.host)]
+        if silent:
+            self._again = min(self._again or PATIENCE_SECONDS, PATIENCE_SECONDS / 10)
+        return {t.id for t in silent if self.fleet.silent_seconds(t.host) > longest}
 
     def _limit(self, now: Situation) -> str:
         left = self._proposals_left(now)

@@ -333,6 +333,13 @@ class Fleet:
         """Whether an attempt there can be launched or followed now."""
         return name in self._posts and self._posts[name].state is HostState.READY
 
+    def silent_seconds(self, name: str) -> float:
+        """For how long the host has not answered; 0.0: it does."""
+        post = self._posts.get(name)
+        if post is None or post.state is not HostState.AWAY:
+            return 0.0
+        return self._clock.monotonic() - post._since
+
     # --- kinds of hardware ------------------------------------------------------------------------
 
     @property

@@ -9,7 +9,7 @@ is read, and a word that is not known here is never evidence.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -176,6 +176,11 @@ def partitions(options: SlurmOptions, partition: str) -> list[str]:
     return [options.command("sinfo"), *asked, *([f"--partition={partition}"] if partition else [])]
 
 
+def resources(options: SlurmOptions) -> list[str]:
+    """What nodes have, by partition: its name (the default one's with a star), their features, their GPUs."""
+    return [options.command("sinfo"), "--noheader", "--format=%P|%f|%G|end"]
+
+
 # --- reading -----------------------------------------------------------------------------------------
 
 
@@ -192,6 +197,26 @@ def parse_granted(text: str) -> str | None:
     """The job's number from what salloc says on standard error."""
     found = re.search(r"Granted job allocation ([1-9]\d{0,14})\b", text, re.ASCII)
     return found[1] if found else None
+
+
+def parse_gpu_kinds(text: str, partitions: Collection[str], feature: str = "") -> set[str]:
+    """Types of GPU that a job in one of ``partitions`` (none named: in the default one) may get, where it asks for
+    no type; "" is a GPU whose type Slurm was not told. ``feature``: that its node must have."""
+    found: set[str] = set()
+    for line in text.splitlines():
+        fields = line.strip().split("|")
+        if len(fields) != 4 or fields[-1] != "end":
+            continue
+        name, features, given, _ = fields
+        if name.rstrip("*") not in partitions if partitions else not name.endswith("*"):
+            continue
+        if feature and feature not in features.split(","):
+            continue
+        for resource in re.sub(r"\([^)]*\)", "", given).split(","):
+            words = resource.split(":")
+            if words[0] == "gpu":
+                found.add(":".join(word for word in words[1:] if not word.isdigit()))
+    return found
 
 
 def parse_queue(text: str) -> dict[str, Job]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
@@ -152,6 +153,25 @@ class SlurmHost:
                 )
             if not found[one]:
                 raise HostFault(f"{self.name}: partition {one} is down", "name another, or wait")
+        await self._check_kinds([one for one in wanted.split(",") if one])
+
+    async def _check_kinds(self, partitions: Sequence[str]) -> None:
+        """Scores are compared within one kind of hardware: a trial's GPU must be of a known one."""
+        kind, count = self._options.gpus
+        feature = self._options.value("constraint")
+        chosen = any(self._options.value(key) for key in ("nodelist", "exclude")) or self._options.extra
+        if not count or kind != "gpu" or chosen or not re.fullmatch(r"[\w.-]*", feature):
+            return  # it is said already, or said in a way that only Slurm understands
+        done = await self._queue.run(commands.resources(self._options))
+        kinds = commands.parse_gpu_kinds(done.stdout.decode("utf-8", "replace"), partitions, feature)
+        if len(kinds) > 1:
+            names = ", ".join(sorted(one or "some without a type" for one in kinds))
+            one = max(kinds)
+            raise HostFault(
+                f"{self.name}: its trials could get different GPUs ({names}), whose scores do not compare",
+                f'name the type: slurm = {{ gres = "gpu:{one}:{count}" }}, or a constraint;'
+                " with a [[hosts]] for each type all are used",
+            )
 
     async def _look_at_a_node(self) -> Containment:
         """What a node proves: that it sees our files, and how it contains. Else why none could be asked."""

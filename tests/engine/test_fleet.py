@@ -119,6 +119,34 @@ async def test_a_host_that_dies_keeps_nobody_from_working_and_is_taken_up_again_
     assert_sound(c)
 
 
+@pytest.mark.parametrize("limits", [RunLimits(experiments=3), RunLimits(hours=1)], ids=["experiments", "hours"])
+async def test_an_engine_at_its_limit_waits_no_longer_for_a_dead_host_than_a_trial_may_take(
+    tmp_path: Path, limits: RunLimits
+) -> None:
+    c = campaign(tmp_path, drafts=6, limits=limits)
+
+    async def work() -> None:
+        await c.engine()
+        await c.until(lambda: c.machine.running("two") == 2 and len(c.machine.starts) > 6, "all at work")
+        there = [t.id for t in c.trials() if t.host == "two" and t.state == "running"]
+        c.hosts["two"].go_down("no route to host")
+        began = c.clock.now()
+        reason = await c.ended(hours=4)
+        print(f"{reason}, {c.clock.now() - began:.0f} s after it died")
+        assert (
+            reason.startswith("limit reached") and "2 of its trials left on a host that does not answer" in reason
+        )
+        assert [reading.attempts(c.conn, t)[-1].state for t in there] == ["unknown", "unknown"]
+        c.hosts["two"].come_back()
+        c.limits = RunLimits(experiments=1)
+        await c.engine()
+        await c.ended()
+        assert all(len(reading.attempts(c.conn, t)) == 1 for t in there), "collected, and not run again"
+
+    await c.run(work)
+    assert_sound(c)
+
+
 async def test_a_campaign_starts_while_one_host_is_dead_and_takes_it_in_later(tmp_path: Path) -> None:
     c = campaign(tmp_path, drafts=6)
     c.dead = ("two",)

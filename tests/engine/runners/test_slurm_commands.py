@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
+from typing import cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.errors import UsageError
+from engine.clock import RealClock
+from engine.errors import HostFault, UsageError
 from engine.runners import AttemptPlan, Containment, Step, node_proof
 from engine.runners import slurm_commands as commands
 from engine.runners.slurm_attempt import adapted, allowance, parse_facts
 from engine.runners.slurm_commands import PHASES, Phase, parse_queue, parse_show, parse_submitted
+from engine.runners.slurm_host import Files, SlurmHost
 from engine.runners.slurm_options import format_limit, multiplied, parse_limit, parse_options
+from engine.runners.transport import Completed, Transport
 from engine.types import Allocation
 
 SHOWN = (
@@ -93,6 +98,58 @@ def test_a_queue_is_read_line_by_line() -> None:
     assert [job.name for job in jobs.values()] == ["ratchet-a", "ratchet-b", "ratchet-c"]
 
 
+NODES = """\
+gpu*|ib,a100|gpu:a100:4(S:0-1),lustre:1|end
+gpu*|ib,h100|gpu:h100:8|end
+mig|(null)|gpu:1g.5gb:7|end
+old|(null)|gpu:2|end
+cpu|(null)|(null)|end
+gpu|cut short
+"""
+
+
+def test_types_of_gpu_that_a_job_may_get_where_it_names_none() -> None:
+    def kinds(*partitions: str, feature: str = "") -> set[str]:
+        return commands.parse_gpu_kinds(NODES, partitions, feature)
+
+    assert kinds() == kinds("gpu") == {"a100", "h100"}, "none named: the default partition"
+    assert kinds("gpu", feature="h100") == {"h100"}
+    assert kinds("mig") == {"1g.5gb"} and kinds("old") == {""} and kinds("cpu") == set()
+    assert kinds("old", "mig") == {"", "1g.5gb"}
+
+
+@pytest.mark.parametrize(
+    ("asked", "refused"),
+    [
+        ({"gres": "gpu:1"}, True),
+        ({"gres": "gpu:1", "partition": "gpu"}, True),
+        ({"gpus": 2, "partition": "old,mig"}, True),
+        ({"gres": "gpu:h100:1"}, False),
+        ({"gres": "gpu:1", "constraint": "a100"}, False),
+        ({"gres": "gpu:1", "partition": "mig"}, False),
+        ({"partition": "gpu"}, False),
+        ({"gres": "gpu:1", "nodelist": "n1"}, False),
+    ],
+)
+async def test_a_host_whose_trials_could_get_different_gpus_is_refused_with_the_mend(
+    asked: dict[str, str | int | float | bool], refused: bool
+) -> None:
+    class Scripted:
+        async def run(self, argv: Sequence[str], **_: object) -> Completed:
+            if "sinfo" not in argv[0]:
+                return Completed(0, b"", b"")
+            found = "gpu|up|1:00:00|2|end\nmig|up|1:00:00|1|end\nold|up|1:00:00|1|end\n"
+            return Completed(0, (NODES if "%G" in argv[-1] else found).encode(), b"")
+
+    transport = cast(Transport, Scripted())
+    host = SlurmHost("c", cast(Files, None), transport, parse_options(asked), RealClock())
+    if not refused:
+        return await host.check_cluster()
+    with pytest.raises(HostFault, match="could get different GPUs") as fault:
+        await host.check_cluster()
+    assert "gres" in fault.value.mend
+
+
 LINE = "job|17|RUNNING|10:00|node7|ratchet-a|None|end"
 
 
@@ -113,6 +170,7 @@ def test_no_output_whatever_raises_or_says_anything(text: str) -> None:
         commands.parse_submitted(text),
         commands.parse_granted(text),
         commands.parse_partitions(text),
+        commands.parse_gpu_kinds(text, ()),
         parse_facts(text),
     )
 
