@@ -25,7 +25,7 @@ from engine.lock import Holder
 from engine.store import faults
 from engine.store.reading import Reader
 
-POLL_SECONDS = 0.05
+POLL_SECONDS = 0.08
 
 
 class Feed:

@@ -17,19 +17,23 @@ from console.state import (
     HostsRead,
     LogRead,
     ReadingsRead,
+    State,
     SteeringRead,
     TrialsRead,
+    View,
     listed,
     selected,
     watched_trial,
 )
 from console.steering import Steering
 from console.steering_source import SteeringSource
+from engine.events import DecisionTaken, ExperimentMoved, SteppedBack, VerdictGiven
 from engine.store import reading, reading_hosts
 from engine.store.reading import Reader
 from engine.store.rows import CampaignRow, EventRow, TrialRow
 
 FIRST_ROWS = 300
+COUNTED = (ExperimentMoved, VerdictGiven, DecisionTaken, SteppedBack)  # what may change how many there are of each
 EVENTS_AT_START = 40
 
 
@@ -44,6 +48,9 @@ class StoreFollower:
         self._last_event = 0
         self._open_numbers: frozenset[int] = frozenset()
         self._loaded = False  # the newest rows
+        self._seen: tuple[State | None, View | None] = (None, None)  # when the selected number was looked up
+        self._number: int | None = None
+        self._newest = 0  # number, when the open rows were last read
         self._stream = sources.StreamTail()
         self._log = sources.LogFile(state_dir)
         self._marked = sources.MarkedCurves()
@@ -88,22 +95,26 @@ class StoreFollower:
         first = campaign is not None and (
             self._outbox.state.campaign is None or self._outbox.state.campaign.id != campaign.id
         )
-        if campaign is not None and (events or first):
+        if campaign is not None and (first or any(isinstance(one.event, COUNTED) for one in events)):
             counts = reading.counts(conn, campaign.id)
             counted = reading.proposed(conn, campaign.id, settled_only=True)
         update = CampaignRead(campaign, reading.engine(conn), counts, counted)
         state = self._outbox.state
-        if (update.campaign, update.engine, update.counts) != (state.campaign, state.engine, state.counts):
+        before = CampaignRead(state.campaign, state.engine, state.counts, state.counted)
+        if update != before:
             self._outbox.say(update)
         if campaign is None:
             return
         if first or not self._loaded:
             self._open_numbers, self._loaded = frozenset(), True
             self._first_rows(conn, campaign.id)
-        rows, self._open_numbers = sources.open_and_closed(conn, campaign.id, self._open_numbers)
-        changed = tuple(r for r in rows.rows if self._outbox.state.listed.get(r.number) != r)
-        if changed:
-            self._outbox.say(ExperimentsRead(changed))
+        newest = reading.newest_number(conn, campaign.id)
+        if events or newest != self._newest or self._schedule.ready("rows"):
+            self._newest = newest
+            rows, self._open_numbers = sources.open_and_closed(conn, campaign.id, self._open_numbers)
+            changed = tuple(r for r in rows.rows if self._outbox.state.listed.get(r.number) != r)
+            if changed:
+                self._outbox.say(ExperimentsRead(changed))
         self._read_trials(conn, campaign)
         self._say_steering(self._steering.after_events(conn, campaign, events))
         if events:
@@ -149,7 +160,10 @@ class StoreFollower:
     # --- what is selected ---
 
     def _read_selection(self, conn: sqlite3.Connection, campaign: CampaignRow, watch: Watch) -> None:
-        number = selected(self._outbox.state, watch.view)
+        state = self._outbox.state
+        if self._seen[0] is not state or self._seen[1] is not watch.view:
+            self._seen, self._number = (state, watch.view), selected(state, watch.view)
+        number = self._number
         moved = (number,) != self._shown[:1]
         self._shown = (number, *self._shown[1:])
         if number is None:

@@ -27,6 +27,7 @@ PACE = {
     "stream": 0.05,  # the engine writes it five times a second: looked at later, it would be late
     "curves": 1.0,
     "readings": 1.0,
+    "rows": 3.0,  # where no event told of a change
     "hosts": 1.0,
     "log": 0.5,
     "inbox": 0.2,

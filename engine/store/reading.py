@@ -120,6 +120,12 @@ def _experiment(r: Any) -> ExperimentRow:
     return ExperimentRow(*values)
 
 
+def newest_number(conn: sqlite3.Connection, campaign: int) -> int:
+    """Of its experiments; 0 when there is none."""
+    row = conn.execute("SELECT MAX(number) FROM experiment WHERE campaign = ?", (campaign,)).fetchone()
+    return int(row[0] or 0)
+
+
 def counts(conn: sqlite3.Connection, campaign: int) -> dict[str, int]:
     """Settled experiments by verdict, and ``open``."""
     rows = conn.execute(
