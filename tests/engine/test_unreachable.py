@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from engine import conductor
 from engine.conductor import WITHDRAW_SECONDS
 from engine.fleet import Fleet
 from engine.runners import FollowItem
@@ -92,8 +93,9 @@ def printed(score: float) -> tuple[tuple[float, bytes], ...]:
 
 
 async def test_a_verdict_given_while_a_host_is_away_pauses_nothing_and_ends_the_run_there_when_it_is_back(
-    tmp_path: Path,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(conductor, "PATIENCE_SECONDS", 1e6)  # else, with nothing more to do, it is left behind
     screened: set[str] = set()
 
     def program(execution: Execution) -> Ending:
@@ -114,7 +116,7 @@ async def test_a_verdict_given_while_a_host_is_away_pauses_nothing_and_ends_the_
         (there, *_) = [t.id for t in on_two(c)]
         c.hosts["two"].go_down("no route to host")
         await c.until(lambda: c.verdicts().get(1) == "crash", "the verdict")
-        await c.clock.sleep(500)  # not for so long that an engine with nothing more to do leaves it behind
+        await c.clock.sleep(3600)
         assert c.campaign.state == "running", c.campaign.pause_reason
         assert reading.attempts(c.conn, there)[-1].state == "unknown"
         c.hosts["two"].come_back()
