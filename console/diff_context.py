@@ -10,7 +10,6 @@ from console.diffs import Diff, File, Hunk, Row
 
 STORED = 3  # lines of context that the engine asks git for
 LEVELS = (0, 1, STORED)
-MORE_LEVELS = (*LEVELS, 10, 25)  # where old texts are at hand
 
 _ENCLOSES = re.compile(r"[A-Za-z_$]|\s+(?:async\s+def|def|class)\s")
 

@@ -14,7 +14,6 @@ import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
-from typing import Protocol
 
 from engine.errors import HostFault, StorageFull, UsageError
 from engine.runners import AttemptPlan, Step
@@ -29,29 +28,6 @@ LOCK_DIRECTORY = "/tmp/ratchet-locks"  # with ".UID": one a user of a machine, f
 # The first process of a step, and process 1 of its namespace. `sh -c COMMAND` by itself may become the
 # command, and a process 1 does not die of SIGTERM or of its own abort(), and is left with the orphans.
 INIT = 'trap : TERM; /bin/sh -c "$1"; exit $?'
-
-
-class Launcher(Protocol):
-    """Acquire, start, release; and the two ways to an end that is not the job's own."""
-
-    @property
-    def capacity(self) -> int: ...
-    @property
-    def kinds(self) -> Counter[str]: ...
-    def acquire(self, attempt: int) -> Allocation | None: ...
-    def adopt(self, attempt: int, allocation: Allocation) -> None: ...
-    def release(self, attempt: int) -> None: ...
-    async def start(self, plan: AttemptPlan) -> None:
-        """Have the attempt run; starting twice runs it once."""
-        ...
-
-    async def cancel(self, directory: str) -> bool:
-        """End it. True when it will never start."""
-        ...
-
-    async def clear(self, directory: str) -> int:
-        """Kill what a dead job left; how many processes would not die."""
-        ...
 
 
 @functools.cache

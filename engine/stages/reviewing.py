@@ -40,12 +40,6 @@ class Reviewing:
         since = self._seen.setdefault((experiment.id, experiment.revision), now)
         return max(0.0, rule.seconds - (now - since))
 
-    def soonest(self, now: Situation) -> float | None:
-        """Seconds until the next row is due."""
-        waiting = [e for e in now.experiments if e.state in (S.REVIEW, S.KEEP_REVIEW)]
-        left = [s for e in waiting if (s := self.seconds_left(e)) is not None]
-        return min(left, default=None)
-
     async def decide(self, now: Situation, experiment: ExperimentRow) -> None:
         if now.campaign.autopilot:
             await self.setting.store.write(deciding.accepted_automatically, experiment.id)
