@@ -8,12 +8,12 @@ import os
 import random
 import signal
 import subprocess
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
-from runner_bench import PATIENCE, Bench, exited, log_of, put_down
+from far_bench import connected
+from runner_bench import PATIENCE, Bench, exited, log_of
 from sshd import HOST, Sshd
 
 from engine import config as configuration
@@ -35,20 +35,6 @@ from tests.engine.simulated_host import Ending, Execution, Machine, SimulatedHos
 from tests.engine.virtual_campaign import Turn, VirtualCampaign, measured
 
 CLOCK = RealClock()
-
-
-@asynccontextmanager
-async def connected(server: Sshd, root: Path | str) -> AsyncIterator[Bench]:
-    host = RemoteHost("there", SshTransport(HOST, CLOCK, server.client(), random.Random(7)), str(root), CLOCK)
-    try:
-        await host.open()
-        bench = Bench(host, Path(host.directory))
-        try:
-            yield bench
-        finally:
-            await put_down(bench)
-    finally:
-        await host.close()
 
 
 # --- what a candidate leaves behind ----------------------------------------------------------------------

@@ -10,38 +10,21 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from runner_bench import PATIENCE, Bench, exited, log_of, make_archive, processes_with, put_down
+from far_bench import connected
+from runner_bench import PATIENCE, Bench, exited, log_of, make_archive, processes_with
 from sshd import HOST, Proxy, Sshd
 
 from engine.clock import RealClock
 from engine.errors import HostFault, UsageError
 from engine.runners import FollowItem, LogChunk, LogSkipped, Lost, Reached, Unreachable, ssh, ssh_link
-from engine.runners.remote import RemoteHost
 from engine.runners.ssh import SshTransport
 from engine.runners.ssh_faults import ConnectionFault
 
 CLOCK = RealClock()
-
-
-@asynccontextmanager
-async def connected(server: Sshd, root: Path | str, port: int | None = None) -> AsyncIterator[Bench]:
-    """A bench on the server's machine (this one), through ``port`` instead of the server's own."""
-    transport = SshTransport(HOST, CLOCK, server.client(port), random.Random(7))
-    host = RemoteHost("there", transport, str(root), CLOCK)
-    try:
-        await host.open()
-        bench = Bench(host, Path(host.directory))
-        try:
-            yield bench
-        finally:
-            await put_down(bench)
-    finally:
-        await host.close()
 
 
 @pytest.fixture
