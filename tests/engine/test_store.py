@@ -24,6 +24,7 @@ from engine.store import reading, writes
 from engine.store.core import Store, StoreThread, backups, restore
 from engine.store.migrations import LATEST
 from engine.store.reading import Reader
+from engine.store.rows import Remembered
 from engine.types import Author, ExperimentState, Verdict
 from tests.histories import dump, make_histories
 
@@ -290,3 +291,19 @@ async def test_an_inline_store_needs_no_thread_under_a_virtual_clock(tmp_path: P
     assert await clock.run(work()) == 3600
     assert (await thread.read(reading.events))[0].at == clock.now()
     thread.close()
+
+
+def test_rows_that_did_not_change_are_the_same_ones_and_what_is_gone_is_forgotten() -> None:
+    made: list[tuple[object, ...]] = []
+
+    def make(columns: tuple[object, ...]) -> str:
+        made.append(columns)
+        return f"{columns}"
+
+    known: Remembered[str] = Remembered()
+    first = known.rows([(1, "a"), (2, "b")], make)
+    again = known.rows([(2, "c"), (1, "a")], make)
+    assert again == ["(2, 'c')", "(1, 'a')"] and again[1] is first[0], "in the order in which they were found"
+    assert made == [(1, "a"), (2, "b"), (2, "c")]
+    assert known.rows([(2, "c")], make) == ["(2, 'c')"] and len(made) == 3
+    assert known.rows([(1, "a")], make) == ["(1, 'a')"] and len(made) == 4, "forgotten, so made anew"
