@@ -11,7 +11,7 @@ from pathlib import Path
 from engine.config import Config, expand_command
 from engine.config_sections import SMOKE_SECONDS
 from engine.environment import trial_environment
-from engine.fleet import Post
+from engine.post import Post
 from engine.runners import AttemptPlan, Step
 from engine.runners.allocations import allocation_environment
 from engine.runners.far import send_file

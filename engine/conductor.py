@@ -21,8 +21,9 @@ from engine.attempt_plan import allocation_of
 from engine.clock import Clock
 from engine.config import Config
 from engine.errors import Fenced, HostFault, MovedOn, OverBudget, RatchetError, StorageFull
-from engine.fleet import PATIENCE_SECONDS, Fleet, HostNews
+from engine.fleet import PATIENCE_SECONDS, Fleet
 from engine.ledger import Ledger, Room, attempt_seconds, per_second
+from engine.post import HostNews
 from engine.stages import Setting, Situation
 from engine.stages.drafting import Drafting
 from engine.stages.measuring import Measuring

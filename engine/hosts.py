@@ -15,9 +15,10 @@ from engine.config import Config
 from engine.config_sections import HostSection
 from engine.environment import EnvironmentPaths, environment_key
 from engine.errors import HostFault, UsageError
-from engine.fleet import Fleet, Post
+from engine.fleet import Fleet
 from engine.grounds import Grounds
 from engine.host_environment import ensure_environment_there
+from engine.post import Post
 from engine.runners import Containment, Host
 from engine.runners.local import LocalHost
 from engine.runners.transport import LocalTransport, Transport

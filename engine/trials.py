@@ -19,8 +19,8 @@ from engine.attempt_watch import AttemptWatch
 from engine.config import Config
 from engine.errors import HostFault, OverBudget, StorageFull
 from engine.failpoints import hit
-from engine.fleet import Post
 from engine.ledger import attempt_seconds
+from engine.post import Post
 from engine.runners import (
     Exited,
     FollowItem,

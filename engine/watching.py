@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Protocol, cast
 
 from engine.clock import Clock
-from engine.fleet import Fleet, Post
+from engine.fleet import Fleet
 from engine.host_readings import DistantReadings, Far
+from engine.post import Post
 from engine.store import hosting
 from engine.store.core import StoreThread
 from engine.telemetry import DeviceReadings

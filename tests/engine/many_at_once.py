@@ -17,8 +17,9 @@ from pathlib import Path
 from engine import config as configuration
 from engine.clock import VirtualClock
 from engine.conductor import Conductor, RunLimits
-from engine.fleet import Fleet, Post, _ground
+from engine.fleet import Fleet, _ground
 from engine.grounds import Grounds
+from engine.post import Post
 from engine.simulated_host import Ending, Execution, Machine
 from engine.simulated_workspace import ArchiveHost, SimulatedWorkspace
 from engine.simulation import Inline

@@ -13,9 +13,10 @@ import pytest
 from engine.clock import VirtualClock
 from engine.conductor import RunLimits
 from engine.errors import HostFault
-from engine.fleet import Fleet, HostState, Post, _ground
+from engine.fleet import Fleet, _ground
 from engine.grounds import Grounds
 from engine.metering import Meter
+from engine.post import HostState, Post
 from engine.store import reading, reading_hosts
 from engine.types import Allocation, Reading, TrialOutcome
 from tests.engine.simulated_host import Ending, Execution, Machine, Program, SimulatedHost

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from engine.clock import VirtualClock
-from engine.fleet import Fleet, Post
+from engine.fleet import Fleet
+from engine.post import Post
 from engine.store import hosting, reading
 from engine.store.core import Store, StoreThread
 from engine.types import Reading

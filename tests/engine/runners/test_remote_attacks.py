@@ -20,9 +20,10 @@ from engine import config as configuration
 from engine.clock import RealClock, VirtualClock
 from engine.environment import environment_key
 from engine.errors import HostFault
-from engine.fleet import OPEN_SECONDS, Fleet, HostState, Post, _ground
+from engine.fleet import OPEN_SECONDS, Fleet, _ground
 from engine.grounds import Grounds
 from engine.host_environment import ensure_environment_there
+from engine.post import HostState, Post
 from engine.runners import FollowItem, LogChunk, Lost, Unreachable, direct, far, ssh
 from engine.runners.far import LogCopy, is_full, send_file
 from engine.runners.local import LocalHost
